@@ -1,0 +1,16 @@
+"""AIGQ: generative query recommendation, nearline. Dependencies are locked in requirements/, see the Makefile."""
+
+from setuptools import find_packages, setup
+
+PACKAGES = ["pipelines", "transforms", "interest", "inference", "store", "schemas", "training", "serving", "simulation", "local"]
+
+setup(
+    name="aigq",
+    version="0.1.0",
+    description="Generative query recommendation: behaviour events in Kafka become each shopper's query list in a store",
+    python_requires=">=3.11,<3.12",
+    packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
+    py_modules=["cli"],
+    package_data={"schemas": ["*.avsc"], "store": ["*.lua"], "simulation": ["*.json.gz"], "local": ["*.xml", "*.java"]},
+    entry_points={"console_scripts": ["aigq=cli:main"]},
+)
