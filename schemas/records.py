@@ -39,7 +39,7 @@ class Behaviour(Struct, frozen=True, array_like=True, order=True):
     time_ms: int
     """Event time, clamped to the log clock."""
     id: int
-    """First 8 bytes (big endian) of blake2b of the event's id: enough to know an event again, at 8 bytes."""
+    """48 bits of blake2b of the event's id: enough to know an event again among one shopper's."""
     kind: Literal["search", "click"]
     text: str
     """The query, or the item's title."""
@@ -59,7 +59,7 @@ class Change(Struct, frozen=True):
     newest_ms: int
     """Log clock of the newest event in it: from here the shopper waits."""
     drift: float
-    """1 - cosine between the interest now and at the last firing, 0 .. 1."""
+    """Share of the interest that moved since the last firing, 0 .. 1 (total variation)."""
     evidence: float
     """Weight of the events since the last firing (a search 1, a click less)."""
     reasons: tuple[str, ...]
