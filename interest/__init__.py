@@ -6,7 +6,7 @@ Live run, replay, backfill, simulation and tests call the same two functions, so
     expire(state, clock) -> the same for time passing without an event
 """
 
-from interest.fold import FOLD_VERSION, Arrival, Step, WrongPartition, due_ms, expire, fold
+from interest.fold import FOLD_VERSION, Arrival, Step, WrongPartition, due_ms, expire, fold, quarantine
 from interest.policy import TriggerPolicy
 from interest.state import EMPTY, State, behaviours_of, decode, encode
 
@@ -24,4 +24,5 @@ __all__ = [
     "encode",
     "expire",
     "fold",
+    "quarantine",
 ]

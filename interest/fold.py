@@ -39,7 +39,7 @@ class Step(NamedTuple):
     changes: tuple[Change, ...]
     """What came due, oldest first (at most one before an event)."""
     outcome: str
-    """folded, duplicate (offset or id seen before), too_late, erased."""
+    """folded, duplicate (offset or id seen before), too_late, erased, quarantined."""
 
 
 class WrongPartition(Exception):
@@ -56,6 +56,8 @@ def fold(state: State, event: BehaviourEvent, arrival: Arrival, policy: TriggerP
         raise WrongPartition(f"shopper {event.user!r} is at home in partition {state.partition}, not {partition}")
     if offset <= state.offset:
         return Step(state, (), "duplicate")
+    if state.broken_at >= 0 and event.kind != "erase":
+        return Step(replace(state, offset=offset), (), "quarantined")
     state, changes = expire(state, event.user, clock, policy)
     if event.kind == "erase":
         erased = State(partition=partition, offset=offset, erased_ms=clock)
@@ -98,6 +100,11 @@ def fold(state: State, event: BehaviourEvent, arrival: Arrival, policy: TriggerP
         changes,
         "folded",
     )
+
+
+def quarantine(state: State, arrival: Arrival) -> State:
+    """The state of a shopper whose record broke the fold: kept as it was, and no event is folded in until it is mended."""
+    return replace(state, partition=arrival.partition, offset=arrival.offset, started_ms=0, broken_at=arrival.offset)
 
 
 def expire(state: State, user: str, clock_ms: int, policy: TriggerPolicy) -> tuple[State, tuple[Change, ...]]:

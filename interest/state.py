@@ -45,6 +45,8 @@ class State(msgspec.Struct, frozen=True, array_like=True):
     profile: dict[str, str] = {}
     erased_ms: int = 0
     """Log clock at which the shopper asked to be forgotten; 0 if never."""
+    broken_at: int = -1
+    """Offset of a record that broke the fold: the shopper is quarantined from there on; -1 for everyone else."""
 
 
 EMPTY = State()

@@ -13,6 +13,8 @@ class RecordBatch:
     topic_id: str
     """The broker's id of the topic (a recreated topic has another), or its name where the broker has none."""
     partition: int
+    start_offset: int
+    """Where the batch before this one ended (its `next_offset`): what lets a gap be told from a hole in the log."""
     offsets: list[int]
     ingest_ms: list[int]
     """Append time of each record by the broker's clock."""
@@ -30,6 +32,7 @@ class EventBatch:
     topic: str
     topic_id: str
     partition: int
+    start_offset: int
     offsets: list[int]
     ingest_ms: list[int]
     """Log clock input of each event: append time, or the event's own `ingest_ms` where the job trusts it."""
