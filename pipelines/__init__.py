@@ -1,0 +1,1 @@
+"""One file per job that someone deploys: options, `build(pipeline, settings)`, `run(argv)`."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import apache_beam as beam
 import msgspec
 
-from interest import EMPTY, Arrival, State, TriggerPolicy, WrongPartition, decode, due_ms, encode, fold, quarantine
+from interest import EMPTY, Arrival, TriggerPolicy, WrongPartition, decode, due_ms, encode, fold, quarantine
 from schemas import BehaviourEvent, Change, DeadLetter
 from store.client import Applied, Fired, SaveResult, ShardSave, ShopperStore, StateChange, StoredState
 from transforms import metrics
@@ -160,9 +160,8 @@ class Tracker:
         erased: dict[str, int] = {}
         outcomes: dict[str, int] = {}
         letters: list[DeadLetter] = []
-        for arrival, event in events:
-            if arrival.clock_ms < floor_clock_ms:
-                arrival = arrival._replace(clock_ms=floor_clock_ms)
+        for seen, event in events:
+            arrival = seen if seen.clock_ms >= floor_clock_ms else seen._replace(clock_ms=floor_clock_ms)
             state, user = states[event.user], event.user
             try:
                 state, changes, outcome = fold(state, event, arrival, self.policy)

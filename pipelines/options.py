@@ -1,0 +1,157 @@
+"""The settings of the nearline job: one frozen dataclass, read from Beam's pipeline options, checked all at once.
+
+Every field is an option of the same name with its help and unit; the trigger policy's are prefixed `trigger_`.
+"""
+
+import argparse
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from interest import TriggerPolicy
+
+
+def option(help: str, default: Any = MISSING, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class NearlineSettings:
+    """Everything the job can be told. A default is a value that someone would run in production."""
+
+    bootstrap: str = option("Kafka brokers, host:port separated by commas", "")
+    kafka_config: str = option("more librdkafka settings (SASL, TLS), name=value separated by semicolons", "")
+    topic: str = option("topic of behaviour events, keyed by shopper", "behaviour")
+    results_topic: str = option("topic that every stored list is produced to; empty for none", "query-runs")
+    dead_letter_topic: str = option("topic for records and outputs that could not be used", "dead-letters")
+    group: str = option(
+        "consumer group: a hint of progress for lag monitors; the truth is in the store", "aigq-nearline"
+    )
+    start: str = option(
+        "where to begin: applied (in the store), earliest, latest, or a time (ISO with zone)", "applied"
+    )
+    start_if_new: str = option(
+        "where to begin in a namespace that has read nothing yet", "earliest", ("earliest", "latest")
+    )
+    end: str = option("stop there and drain: empty (never), now (the ends at start), or a time (ISO with zone)", "")
+    on_lost_records: str = option("retention has deleted records that were not read yet", "fail", ("fail", "skip"))
+    log_clock: str = option(
+        "what drives settle, cooldown and due: the broker's append time, or the events' own ingest_ms (imported logs only)",
+        "append",
+        ("append", "ingest_ms"),
+    )
+    batch_records: int = option("records of one partition in one element", 2_000)
+    splits: int = option("parallel readers; 1 on Prism, at most the number of partitions on Flink", 1)
+    poll_s: float = option("seconds between polls for new records", 0.05)
+
+    format: str = option("wire format of events", "auto", ("auto", "avro", "confluent", "json"))
+    schema_registry: str = option("URL of the schema registry for Confluent framing", "")
+    mapper: str = option("module:function that reads your own events: bytes -> BehaviourEvent, or a reason", "")
+    dead_letter_ratio: float = option("share of the last 1,000 records that may be dead before the job stops", 0.5)
+    dead_letter_run: int = option("dead records in a row before the job stops", 500)
+
+    store: str = option("URL of the key-value store: redis://, rediss://, unix://", "")
+    namespace: str = option("namespace of the keys; another one is another, independent state", "live")
+    shards: int = option("shards of shoppers; fixed for a namespace", 16)
+    state_ttl_days: float = option("days after which an untouched shopper's state is garbage", 120.0)
+    list_ttl_days: float = option("days that a list may be served", 30.0)
+    runs_kept: int = option("newest lists kept of each shopper", 3)
+    store_deadline_s: float = option("seconds a call to the store is retried before the job gives up", 60.0)
+
+    stages: str = option("what this deployment does", "track,generate", ("track,generate", "track", "generate"))
+    models: str = option("folder of model bundles (models/NAME/VERSION/)", "models")
+    model: str = option("name of the model; its CURRENT file names the version", "aigq-small")
+    model_server: str = option("URL of a vLLM server to use in place of an engine in the worker", "")
+    in_flight: int = option("requests that the engine holds at once", 256)
+    lease_s: float = option("seconds after which a request that a worker took is free again", 60.0)
+    attempts: int = option("times that a request is tried before it is a dead letter", 3)
+    max_age_s: float = option("seconds after which a request is no longer worth a generation; 0 for never", 3_600.0)
+    catch_up_s: float = option(
+        "seconds behind the log from which on requests wait for the tracking, for as long at most", 30.0
+    )
+    block_list: str = option("file of queries and words that are never shown, one a line", "")
+
+    metrics_port: int = option("port of /metrics and /healthz on loopback; 0 for none", 0)
+    summary: str = option("file for the summary as JSON; empty for none", "")
+    log_texts: bool = option("write shoppers' texts to the log", False)
+
+    trigger_drift: float = option("see TriggerPolicy.drift: share of the interest", TriggerPolicy.drift)
+    trigger_evidence: float = option("see TriggerPolicy.evidence: weight of behaviours", TriggerPolicy.evidence)
+    trigger_settle_ms: int = option("quiet time after a change, ms", TriggerPolicy.settle_ms)
+    trigger_max_wait_ms: int = option("longest wait for quiet, ms", TriggerPolicy.max_wait_ms)
+    trigger_cooldown_ms: int = option("shortest time between two lists of a shopper, ms", TriggerPolicy.cooldown_ms)
+    trigger_half_life_ms: int = option(
+        "time in which a behaviour loses half its weight, ms", TriggerPolicy.half_life_ms
+    )
+
+    @cached_property
+    def policy(self) -> TriggerPolicy:
+        prefix = "trigger_"
+        return TriggerPolicy(
+            **{f.name.removeprefix(prefix): getattr(self, f.name) for f in fields(self) if f.name.startswith(prefix)}
+        )
+
+    @cached_property
+    def kafka(self) -> dict[str, str]:
+        """Settings for every Kafka client."""
+        pairs = (pair.partition("=") for pair in self.kafka_config.split(";") if pair)
+        return {"bootstrap.servers": self.bootstrap} | {name.strip(): value for name, _, value in pairs}
+
+    @property
+    def tracks(self) -> bool:
+        return "track" in self.stages
+
+    @property
+    def generates(self) -> bool:
+        return "generate" in self.stages
+
+    def errors(self) -> list[str]:
+        """Everything that is wrong, each with what to do."""
+        wrong = [f"--{name} is required" for name in ("bootstrap", "store") if not getattr(self, name)]
+        for f in fields(self):
+            value, choices = getattr(self, f.name), f.metadata["choices"]
+            if choices and value not in choices:
+                wrong.append(f"--{f.name} is one of {', '.join(choices)}; got {value!r}")
+            if isinstance(value, (int, float)) and not f.name.startswith("trigger_") and value < 0:
+                wrong.append(f"--{f.name} must not be negative; got {value}")
+        for name in ("shards", "batch_records", "splits", "runs_kept", "in_flight", "attempts", "lease_s"):
+            if getattr(self, name) == 0:
+                wrong.append(f"--{name} must be above 0")
+        if not 0 < self.dead_letter_ratio <= 1:
+            wrong.append(f"--dead_letter_ratio is a share, 0 < ratio <= 1; got {self.dead_letter_ratio}")
+        if any("=" not in pair for pair in self.kafka_config.split(";") if pair):
+            wrong.append(f"--kafka_config is name=value;name=value; got {self.kafka_config!r}")
+        if not 0 < len(self.namespace) <= 64 or not set(self.namespace) <= set(
+            "abcdefghijklmnopqrstuvwxyz0123456789-_."
+        ):
+            wrong.append(f"--namespace is 1 to 64 of a-z 0-9 - _ . ; got {self.namespace!r}")
+        if self.mapper and ":" not in self.mapper:
+            wrong.append(f"--mapper is module:function; got {self.mapper!r}")
+        if self.format == "confluent" and not self.schema_registry:
+            wrong.append("--format=confluent needs --schema_registry=URL")
+        if self.generates and not self.model_server and not Path(self.models, self.model).is_dir():
+            wrong.append(
+                f"--models: no bundle {self.model!r} in {Path(self.models).resolve()}; make one with `aigq train`"
+            )
+        if self.block_list and not Path(self.block_list).is_file():
+            wrong.append(f"--block_list: no file {self.block_list}")
+        return wrong + [f"--trigger_{message}" for message in self.policy.errors()]
+
+
+class NearlineOptions(PipelineOptions):
+    """Beam's view of the settings."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        for f in fields(NearlineSettings):
+            help = f"{f.metadata['help']} (default: {f.default})".replace("%", "%%")
+            if isinstance(f.default, bool):
+                parser.add_argument(f"--{f.name}", action="store_true", default=f.default, help=help)
+            else:
+                parser.add_argument(f"--{f.name}", type=type(f.default), default=f.default, help=help)
+
+    def settings(self) -> NearlineSettings:
+        return NearlineSettings(**{f.name: getattr(self, f.name) for f in fields(NearlineSettings)})
