@@ -1,0 +1,1 @@
+"""Figures of the product, each a command: `python -m bench.NAME [--small]` writes bench/results/NAME.json."""
