@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 SECOND_MS = 1_000
 HOUR_MS = 3_600_000
@@ -55,7 +56,7 @@ class TriggerPolicy:
                 wrong.append(f"{name} must be above 0")
         return wrong
 
-    @property
+    @cached_property
     def version(self) -> str:
-        """Digest of all values: the trigger version that every list carries."""
+        """Digest of all values: the trigger version that every list carries. Cached: every change asks for it, twice."""
         return hashlib.blake2b(repr(sorted(asdict(self).items())).encode(), digest_size=4).hexdigest()
