@@ -18,7 +18,7 @@ def cached(name: str, build: Callable[[Path], None]) -> Path:
     target = cache_folder() / name
     if target.exists():
         return target
-    with _lock(name):
+    with lock(name):
         if not target.exists():
             scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache_folder()))
             try:
@@ -36,7 +36,8 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def _lock(name: str) -> Iterator[None]:
+def lock(name: str) -> Iterator[None]:
+    """Held by one process of this machine at a time."""
     with (cache_folder() / f".{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

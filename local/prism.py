@@ -1,24 +1,20 @@
-"""Prism, Beam's portable local runner: one Go binary, of the version of the installed apache-beam.
+"""Prism, Beam's portable local runner: one Go binary, of the release of the installed apache-beam.
 
 `python -m local.prism` builds it into the cache; $AIGQ_PRISM names one that is there already.
 """
 
 import os
-import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from local import process
 from local.cache import cached
 from local.ports import free_port
-
-
-class PrismMissing(RuntimeError):
-    """There is no Prism and it cannot be built; the message is the command that brings it."""
+from local.prerequisites import GO, PRISM_VERSION, Missing, prism_in_cache
 
 
 @dataclass(frozen=True)
@@ -49,30 +45,19 @@ def prism(folder: Path) -> Iterator[Prism]:
 
 
 def prism_binary() -> Path:
-    """The binary; built (about 2 minutes) where it is not there yet and Go is. Raises PrismMissing."""
+    """The binary; built (about 2 minutes) where it is not there yet and Go is. Raises Missing."""
     if named := os.environ.get("AIGQ_PRISM"):
         if not os.access(named, os.X_OK):
-            raise PrismMissing(f"AIGQ_PRISM={named} is not a program; unset it, or name a Prism binary")
+            raise Missing(f"AIGQ_PRISM={named} is not a program; unset it, or name a Prism binary")
         return Path(named)
-    return cached(cache_name(), _build)
-
-
-def cache_name() -> str:
-    return f"prism-{version('apache-beam')}"
+    return cached(prism_in_cache().name, _build)
 
 
 def _build(target: Path) -> None:
-    package = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{version('apache-beam')}"
-    go = shutil.which("go")
-    if not go:
-        raise PrismMissing(
-            "Prism (Beam's local runner) is built with Go >= 1.24, which is not here. "
-            "Install Go (apt-get install golang, or go.dev/dl) and run `make install`, "
-            f"or build it elsewhere with `go install {package}` and set AIGQ_PRISM to the binary."
-        )
-    print(f"building Prism (once, about 2 minutes): go install {package}", flush=True)
+    package = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{PRISM_VERSION}"
+    print(f"building Prism (once, about 2 minutes): go install {package}", file=sys.stderr, flush=True)
     made = subprocess.run(
-        [go, "install", package],
+        [GO.path(), "install", package],
         env={**os.environ, "GOBIN": str(target.parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -80,9 +65,12 @@ def _build(target: Path) -> None:
         check=False,
     )
     if made.returncode:
-        raise PrismMissing(f"`go install {package}` failed:\n{made.stdout[-2_000:]}")
+        raise Missing(f"`go install {package}` failed; the end of what it said:\n{made.stdout[-2_000:]}")
     (target.parent / "prism").rename(target)
 
 
 if __name__ == "__main__":
-    print(prism_binary())
+    try:
+        print(prism_binary())
+    except Missing as error:
+        sys.exit(str(error))

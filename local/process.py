@@ -51,9 +51,12 @@ class Child:
         self.process.terminate()
 
     def kill(self) -> None:
-        """kill -9 of the whole group, and waits until it is gone."""
-        if self.guard.poll() is None:  # while the guard lives, nobody else can have the group's number
+        """kill -9 of the whole group, and waits until it is gone: memory, sockets and files are free again."""
+        if self.guard.returncode is None:  # until the guard is reaped, nobody else can have the group's number
             os.killpg(self.guard.pid, signal.SIGKILL)
+            deadline = time.monotonic() + 10
+            while _alive_in_group(self.guard.pid) and time.monotonic() < deadline:
+                time.sleep(POLL_S)
         self.process.wait()
         self.guard.wait()
         if self.guard.stdin:
@@ -128,6 +131,18 @@ def accepts(port: int) -> Callable[[], bool]:
 def python(module: str, *arguments: str) -> list[str]:
     """The command that runs a module of ours with this interpreter."""
     return [sys.executable, "-m", module, *arguments]
+
+
+def _alive_in_group(group: int) -> bool:
+    """Whether a process of the group is more than a zombie (an orphan's zombie may stay until init looks)."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # gone meanwhile
+        if int(its_group) == group and state not in "ZX":
+            return True
+    return False
 
 
 def _wait_until_ready(child: Child, ready: Callable[[], bool] | None, within_s: float) -> None:

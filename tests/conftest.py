@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
+from local.kafka import Kafka
+from local.kafka import kafka as start_kafka
 from local.prism import Prism
 from local.prism import prism as start_prism
 from local.tansu import Tansu
@@ -38,6 +40,13 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 def tansu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tansu]:
     """The embedded broker, shared: each test uses topics of its own (`fresh_topic`)."""
     with start_tansu(tmp_path_factory.mktemp("tansu")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """A real broker, shared likewise; a test that kills one starts its own (`local.kafka.kafka`)."""
+    with start_kafka(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker
 
 

@@ -37,11 +37,14 @@ def test_a_child_and_its_children_die_when_the_parent_is_killed(tmp_path: Path) 
 
 
 def test_stop_ends_grandchildren_that_ignore_term(tmp_path: Path) -> None:
-    script = f"(trap '' TERM; echo $$ > {tmp_path}/up; sleep 600) & exec sleep 600"
-    child = process.start("stubborn", ["/bin/sh", "-c", script], tmp_path / "log", ready=(tmp_path / "up").exists)
-    group = child.guard.pid
+    script = f"(trap '' TERM; exec sleep 600) & echo $! > {tmp_path}/grandchild; exec sleep 600"
+    child = process.start("stubborn", ["/bin/sh", "-c", script], None, ready=lambda: _written(tmp_path / "grandchild"))
     assert child.stop(5) == -signal.SIGTERM
-    _eventually(lambda: not _group_alive(group))
+    assert not _alive(int((tmp_path / "grandchild").read_text()))
+
+
+def _written(path: Path) -> bool:
+    return path.exists() and path.read_text().endswith("\n")
 
 
 def test_a_child_that_ends_before_it_is_ready_shows_the_end_of_its_log(tmp_path: Path) -> None:
@@ -105,14 +108,6 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def _group_alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _eventually(condition: Callable[[], bool]) -> None:
