@@ -1,0 +1,84 @@
+"""`aigq ...`: every command of the product, each a thin call into the package that does the work."""
+
+import sys
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Generative query recommendation, nearline.")
+run_app = typer.Typer(no_args_is_help=True, help="Run a job. Its options: `aigq run nearline --help`.")
+app.add_typer(run_app, name="run")
+
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+STORE = typer.Option("redis://127.0.0.1:6379", "--store", envvar="AIGQ_STORE", help="URL of the key-value store.")
+NAMESPACE = typer.Option("live", "--namespace", envvar="AIGQ_NAMESPACE", help="Namespace of the keys.")
+
+
+@app.command()
+def demo(
+    seconds: int = typer.Option(60, help="How long shoppers play, in seconds."),
+    keep: bool = typer.Option(False, "--keep", help="Leave the stack up and print its addresses; Ctrl-C ends it."),
+    seed: int = typer.Option(7, help="Seed of the simulated shoppers."),
+) -> None:
+    """Broker, store, runner, model and simulated shoppers on this machine: watch lists come about."""
+    from local.demo import run_demo
+
+    raise typer.Exit(run_demo(seconds=seconds, keep=keep, seed=seed))
+
+
+@run_app.command(context_settings=PASS_ON)
+def nearline(context: typer.Context) -> None:
+    """Events in Kafka become lists in the store. Restarted when the runner fails, unless --supervise=no."""
+    from local.supervisor import supervise
+    from pipelines.nearline import run
+
+    arguments = [argument for argument in context.args if not argument.startswith("--supervise=")]
+    if "--supervise=no" in context.args or "--help" in arguments:
+        raise typer.Exit(run(arguments))
+    raise typer.Exit(supervise([sys.executable, "-m", "pipelines.nearline", *arguments]))
+
+
+@app.command()
+def get(
+    user: str,
+    store: str = STORE,
+    namespace: str = NAMESPACE,
+    most: int = typer.Option(10, help="Queries at most."),
+) -> None:
+    """A shopper's hints, as a home page would read them. Exit 1 if there are none."""
+    from serving.lookup import Lookup
+    from store.client import ShopperStore
+
+    hints = Lookup(ShopperStore(store, namespace)).hints(user, most)
+    for hint in hints:
+        typer.echo(hint.query)
+    raise typer.Exit(0 if hints else 1)
+
+
+@app.command()
+def explain(user: str, store: str = STORE, namespace: str = NAMESPACE) -> None:
+    """What the store knows of a shopper, and why there is a list, or none."""
+    from serving.explain import explain as explain_user
+    from store.client import ShopperStore
+
+    explain_user(ShopperStore(store, namespace), user)
+
+
+@app.command()
+def status(
+    store: str = STORE,
+    namespace: str = NAMESPACE,
+    bootstrap: str = typer.Option("", help="Kafka brokers, to show how far behind the log the job is."),
+) -> None:
+    """How the job is doing, in one screen. Exit 1 where something needs attention."""
+    from serving.status import show_status
+    from store.client import ShopperStore
+
+    raise typer.Exit(show_status(ShopperStore(store, namespace), bootstrap))
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()
