@@ -7,11 +7,11 @@ With `objects` the state stays a Python object and is never encoded, which only 
 
 import sys
 
-import bytewax.operators as op
-from bytewax.connectors.kafka import KafkaSource, KafkaSourceMessage
-from bytewax.dataflow import Dataflow
-from bytewax.outputs import DynamicSink, StatelessSinkPartition
-from bytewax.testing import run_main
+import bytewax.operators as op  # pyright: ignore[reportMissingImports]
+from bytewax.connectors.kafka import KafkaSource, KafkaSourceMessage  # pyright: ignore[reportMissingImports]
+from bytewax.dataflow import Dataflow  # pyright: ignore[reportMissingImports]
+from bytewax.outputs import DynamicSink, StatelessSinkPartition  # pyright: ignore[reportMissingImports]
+from bytewax.testing import run_main  # pyright: ignore[reportMissingImports]
 
 from bench.decision import Decision
 from bench.stopwatch import Measured, Stopwatch, peak_mb, tell
@@ -34,7 +34,9 @@ def main(bootstrap: str, topic: str, events: int, objects: bool) -> None:
 
     # Decoding and the log clock come before the keyed step: within a batch that step takes shopper by shopper.
     def arrive(message: KafkaSourceMessage) -> tuple[str, tuple[BehaviourEvent, Arrival]]:
-        assert message.value is not None and message.partition is not None and message.offset is not None
+        assert message.value is not None
+        assert message.partition is not None
+        assert message.offset is not None
         stopwatch.read()
         event, arrival = decision.arrive(message.value, message.partition, message.offset)
         return event.user, (event, arrival)

@@ -8,7 +8,7 @@ Run by bench/event_path.py in the peers' own environment: python -m bench.peers.
 import sys
 import time
 
-from quixstreams import Application, State, message_context
+from quixstreams import Application, State, message_context  # pyright: ignore[reportMissingImports]
 
 from bench.decision import Decision
 from bench.stopwatch import Measured, Stopwatch, peak_mb, tell
@@ -38,7 +38,7 @@ def main(bootstrap: str, topic: str, events: int, state_dir: str) -> None:
     # The frame's deserializer hands the bytes through; keys stay bytes, as ours do.
     frame = application.dataframe(application.topic(topic, value_deserializer="bytes", key_deserializer="bytes"))
     frame.update(decide, stateful=True)
-    commit = application._processing_context.commit_checkpoint  # noqa: SLF001
+    commit = application._processing_context.commit_checkpoint
 
     def commit_and_note(*arguments, **named) -> None:
         nonlocal saved_after
@@ -46,7 +46,7 @@ def main(bootstrap: str, topic: str, events: int, state_dir: str) -> None:
         saved_after = stopwatch.seconds
 
     # The last checkpoint is part of the work; closing the consumer group after it is not.
-    application._processing_context.commit_checkpoint = commit_and_note  # noqa: SLF001
+    application._processing_context.commit_checkpoint = commit_and_note
     application.run()
     tell(Measured(decision.events, decision.changes, saved_after, peak_mb()))
 
