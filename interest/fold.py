@@ -151,10 +151,11 @@ def drift(weights: dict[str, float], base: dict[str, float]) -> float:
     if not base or not total:
         return 1.0 if total else 0.0
     # Half the sum of absolute differences; what only `base` holds is its remaining share.
-    moved, common = 0.0, 0.0
+    moved, common, share_before = 0.0, 0.0, base.get
     for part, weight in weights.items():
-        before = base.get(part, 0.0)
-        moved += abs(weight / total - before)
+        before = share_before(part, 0.0)
+        gain = weight / total - before
+        moved += gain if gain > 0.0 else -gain
         common += before
     return (moved + max(0.0, 1.0 - common)) / 2
 
@@ -178,8 +179,11 @@ def _remember(
     at = len(texts)
     while at and keys[(at - 1) * KEY_BYTES : at * KEY_BYTES] > key:
         at -= 1
-    keys = keys[: at * KEY_BYTES] + key + keys[at * KEY_BYTES :]
-    texts = (*texts[:at], text, *texts[at:])
+    if at == len(texts):  # nearly always
+        keys, texts = keys + key, (*texts, text)
+    else:
+        keys = keys[: at * KEY_BYTES] + key + keys[at * KEY_BYTES :]
+        texts = (*texts[:at], text, *texts[at:])
     excess = max(0, len(texts) - policy.behaviours_kept)
     oldest_kept = key_of(max(0, clock - policy.horizon_ms), 0)
     while excess < len(texts) and keys[excess * KEY_BYTES : (excess + 1) * KEY_BYTES] < oldest_kept:
@@ -204,6 +208,6 @@ def _weigh(
     for part, share in shares(text, category, policy.category_share, policy.terms_per_behaviour):
         weights[part] = weights.get(part, 0.0) + amount * share
     if len(weights) > policy.interests_kept * 4 // 3:
-        heaviest = sorted(weights.items(), key=lambda item: (-item[1], item[0]))[: policy.interests_kept]
-        weights = dict(heaviest)
+        heaviest = sorted((-w, part) for part, w in weights.items())[: policy.interests_kept]
+        weights = {part: -w for w, part in heaviest}
     return weights, reference
