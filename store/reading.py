@@ -1,0 +1,83 @@
+"""What a reader asks of the store: lists, a shopper's state and requests, counts. Writes nothing."""
+
+import re
+
+from schemas import QueryRun
+from store.base import StoreBase
+from store.codec import decode_runs
+from store.values import TOKEN_BYTES, Depth, Ended, Request, Requests, StoredState
+
+OUTCOMES = ("published", "conflated", "expired", "malformed", "refused", "exhausted")
+_REQUEST = re.compile(rb"(\d+) (\d+) (\S+) ")
+
+
+class Reading(StoreBase):
+    """See store.client.ShopperStore."""
+
+    def runs(self, user: str) -> list[QueryRun]:
+        """The shopper's newest lists, newest first."""
+        value = self.calls.one("runs", "GET", self._shard_of(user).runs(user))
+        return decode_runs(value) if value else []
+
+    def state(self, user: str) -> StoredState | None:
+        value = self.calls.one("state", "GET", self._shard_of(user).state(user))
+        return StoredState(value[:TOKEN_BYTES], value[TOKEN_BYTES:]) if value else None
+
+    def request(self, user: str) -> Requests:
+        """The shopper's requests that have not ended."""
+        shard = self._shard_of(user)
+        commands = [("HGET", shard.key(name), user) for name in ("wait:req", "lease:req")]
+        waiting, leased = (_request(reply.value) for reply in self.calls.many("request", commands))
+        return Requests(waiting, leased)
+
+    def counts(self) -> dict[str, int]:
+        """Requests that have ended, by outcome."""
+        counts = self._counts()
+        return {outcome: counts.get(outcome, 0) for outcome in OUTCOMES}
+
+    def fired(self) -> int:
+        """Requests that ever came to be: those that ended, that wait and that are in flight."""
+        return self._counts().get("fired", 0)
+
+    def _counts(self) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for reply in self.calls.many("counts", [("HGETALL", shard.key("counts")) for shard in self._shards]):
+            for name, value in _pairs(reply.value):
+                total[name.decode()] = total.get(name.decode(), 0) + int(value)
+        return total
+
+    def outcomes(self) -> list[Ended]:
+        """The newest ended requests, shard by shard, oldest first."""
+        commands = [("XRANGE", shard.key("outcomes"), "-", "+") for shard in self._shards]
+        return [
+            Ended(fields[b"run"].decode(), fields[b"user"].decode(), fields[b"outcome"].decode())
+            for reply in self.calls.many("outcomes", commands)
+            for fields in (dict(_pairs(entry[1])) for entry in reply.value)
+        ]
+
+    def depth(self) -> Depth:
+        """Of the queue: one round trip."""
+        commands = []
+        for shard in self._shards:
+            commands += [("ZRANGE", shard.key(name), 0, 0, "WITHSCORES") for name in ("wait", "parked")]
+            commands += [("HLEN", shard.key(name)) for name in ("wait:req", "lease:req")]
+        replies = [reply.value for reply in self.calls.many("depth", commands)]
+        oldest = [_score(reply) for reply in (*replies[0::4], *replies[1::4]) if reply]
+        return Depth(sum(replies[2::4]), sum(replies[3::4]), min(oldest, default=None))
+
+
+def _request(value: bytes | None) -> Request | None:
+    if value is None:
+        return None
+    header = _REQUEST.match(value)
+    if not header:
+        raise ValueError(f"a stored request cannot be read: {value[:60]!r}")
+    return Request(header[3].decode(), int(header[2]), int(header[1]), value[header.end() :])
+
+
+def _pairs(reply: list | dict) -> list[tuple[bytes, bytes]]:
+    return list(reply.items()) if isinstance(reply, dict) else list(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _score(reply: list) -> int:
+    return int(float(reply[0][1] if isinstance(reply[0], tuple) else reply[1]))

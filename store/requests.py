@@ -1,0 +1,116 @@
+"""The queue of fired requests and the lists that end them."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, get_args
+
+from store.base import StoreBase
+from store.calls import Command, Reply
+from store.codec import compress, expand
+from store.layout import Shard
+from store.values import Claim, Outcome, Publication, PublishResult
+
+STAGE = "generate"
+
+
+class RequestQueue(StoreBase):
+    """See store.client.ShopperStore."""
+
+    def claim(self, room: int, lease_ms: int) -> list[Claim]:
+        """Takes up to `room` requests, the newest of all shards first; each is ours for `lease_ms`.
+
+        Leases that have run out are given up first: such a request waits again, or is conflated where a newer one waits.
+        A shopper with a request in flight has no other one claimed. A claim whose answer is lost comes back when its lease
+        runs out.
+        """
+        if room <= 0:
+            return []
+        waiting: list[tuple[float, Shard]] = []
+        shards = self._shards
+        replies = self.calls.many("claim", [self._claim(shard, lease_ms, 0, room) for shard in shards])
+        for shard, reply in zip(shards, replies, strict=True):
+            self._check_fence(STAGE, shard.number, reply.value)
+            waiting += ((float(as_of), shard) for as_of in reply.value[1:])
+        waiting.sort(key=lambda pair: -pair[0])
+        chosen = sorted((shard for _, shard in waiting[:room]), key=lambda shard: shard.number)
+        takes = [(shard, len(list(group))) for shard, group in groupby(chosen)]
+        replies = self.calls.many("claim", [self._claim(shard, lease_ms, take, 0) for shard, take in takes])
+        claims: list[Claim] = []
+        for (shard, _), reply in zip(takes, replies, strict=True):
+            self._check_fence(STAGE, shard.number, reply.value)
+            taken = iter(reply.value[1:])
+            for user, run_id, attempt, blob in zip(taken, taken, taken, taken, strict=True):
+                claims.append(Claim(user.decode(), run_id.decode(), int(attempt), shard.number, blob))
+        return claims
+
+    def _claim(self, shard: Shard, lease_ms: int, take: int, show: int) -> Command:
+        return self._function("claim", STAGE, shard, (), self._outcomes_kept, lease_ms, take, show)
+
+    def extend(self, claims: Sequence[Claim], lease_ms: int) -> int:
+        """Renews the leases of requests that are still in flight. Returns how many were still ours."""
+        ordered = sorted(claims, key=lambda claim: claim.shard)
+        commands, shards = [], []
+        for number, group in groupby(ordered, key=lambda claim: claim.shard):
+            pairs = [part for claim in group for part in (claim.user, claim.run_id)]
+            commands.append(self._function("extend", STAGE, self._shards[number], (), lease_ms, *pairs))
+            shards.append(number)
+        held = 0
+        for number, reply in zip(shards, self.calls.many("extend", commands), strict=True):
+            self._check_fence(STAGE, number, reply.value)
+            held += reply.value[1]
+        return held
+
+    def publish(self, publication: Publication, end_request: bool = True) -> PublishResult:
+        """Stores a list, unless a newer one, an erasure or a revoked model stands against it. Repeating it changes nothing.
+
+        end_request: False leaves the request leased, for a caller that has more to do before `finish(..., "published")`.
+        """
+        return self.publish_many([publication], end_request)[0]
+
+    def publish_many(self, publications: Sequence[Publication], end_request: bool = True) -> list[PublishResult]:
+        """Several lists in one round trip. Results in their order."""
+        values = [compress(publication.blob) for publication in publications]
+        commands = [
+            self._publish(publication, value, end_request)
+            for publication, value in zip(publications, values, strict=True)
+        ]
+        replies = self.calls.many("publish", commands)
+        return [
+            self._published(publication, value, reply)
+            for publication, value, reply in zip(publications, values, replies, strict=True)
+        ]
+
+    def _publish(self, p: Publication, value: bytes, end_request: bool) -> Command:
+        shard = self._shard_of(p.user)
+        identity = (p.user, p.run_id, p.as_of_ms, p.promotion, p.model_version)
+        return self._function(
+            "publish",
+            STAGE,
+            shard,
+            (shard.runs(p.user), shard.tombstone(p.user)),
+            *(self._outcomes_kept, *identity, value, self._runs_kept, self._runs_ttl_ms, int(end_request)),
+        )
+
+    def _published(self, publication: Publication, value: bytes, reply: Reply) -> PublishResult:
+        self._check_fence(STAGE, self._shard_of(publication.user).number, reply.value)
+        outcome, stored = reply.value[0].decode(), reply.value[1:]
+        if outcome == "repeated" and reply.retried and stored == [value]:
+            outcome = "published"  # by the try before, whose answer was lost
+        return PublishResult(outcome, expand(stored[0]) if stored and stored[0] else None)
+
+    def finish(self, user: str, run_id: str, outcome: Outcome) -> bool:
+        """Ends a request without a list (or, after `publish(..., end_request=False)`, with one). Counted once.
+
+        Returns whether the request was still there.
+        """
+        if outcome not in get_args(Outcome):
+            raise ValueError(f"a request cannot be finished as {outcome!r}; one of {', '.join(get_args(Outcome))}")
+        shard = self._shard_of(user)
+        arguments: tuple[Any, ...] = (self._outcomes_kept, user, run_id, outcome)
+        reply = self.calls.many("finish", [self._function("finish", STAGE, shard, (), *arguments)])[0]
+        self._check_fence(STAGE, shard.number, reply.value)
+        return bool(reply.value[1]) or reply.retried
+
+    def revoke(self, model_version: str) -> None:
+        """From now on no list of this version is stored."""
+        self.calls.many("revoke", [("SADD", shard.key("revoked"), model_version) for shard in self._shards])

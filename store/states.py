@@ -1,0 +1,180 @@
+"""Shoppers' states: load, save, and what comes due."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from store.base import StoreBase
+from store.calls import Command, Reply
+from store.errors import StoreLost
+from store.values import TOKEN_BYTES, Applied, SaveResult, ShardSave, Stage, StateChange, StoredState
+
+NO_OFFSETS = ("", "", "", "")
+
+
+class States(StoreBase):
+    """See store.client.ShopperStore."""
+
+    def applied(self, partition: int) -> dict[int, Applied]:
+        """How far the partition is folded into each shard. A shard that is missing never was written."""
+        log = self._log(partition)
+        commands = [("HMGET", s.key("meta"), f"offset:{log}", f"clock:{log}") for s in self._shards]
+        replies = self.calls.many("applied", commands)
+        applied = {
+            shard.number: Applied(int(reply.value[0]), int(reply.value[1]))
+            for shard, reply in zip(self._shards, replies, strict=True)
+            if reply.value[0] is not None
+        }
+        self._written.update((shard, partition) for shard in applied)
+        return applied
+
+    def progress(self) -> dict[tuple[int, int], Applied]:
+        """(shard, partition) -> how far it is, for every partition that was ever written."""
+        prefix = self._log(0)[:-1]
+        progress: dict[tuple[int, int], Applied] = {}
+        replies = self.calls.many("progress", [("HGETALL", shard.key("meta")) for shard in self._shards])
+        for shard, reply in zip(self._shards, replies, strict=True):
+            fields = (
+                dict(zip(reply.value[::2], reply.value[1::2], strict=True))
+                if isinstance(reply.value, list)
+                else reply.value
+            )
+            offset_of = f"offset:{prefix}".encode()
+            for name, value in fields.items():
+                if name.startswith(offset_of):
+                    partition = int(name.removeprefix(offset_of))
+                    clock = fields[f"clock:{prefix}{partition}".encode()]
+                    progress[shard.number, partition] = Applied(int(value), int(clock))
+        return progress
+
+    def load(self, shard: int, users: Sequence[str]) -> list[StoredState | None]:
+        """States of shoppers of one shard, in their order."""
+        return self.load_many({shard: users})[shard]
+
+    def load_many(self, users: Mapping[int, Sequence[str]]) -> dict[int, list[StoredState | None]]:
+        """The same of several shards, in one round trip."""
+        asked = {shard: names for shard, names in users.items() if names}
+        commands: list[Command] = []
+        for shard, names in asked.items():
+            prefix = self._shards[shard].state_prefix
+            commands.append(("MGET", *[prefix + user.encode() for user in names]))
+        replies = self.calls.many("load", commands)
+        loaded: dict[int, list[StoredState | None]] = {shard: [] for shard in users}
+        for shard, reply in zip(asked, replies, strict=True):
+            loaded[shard] = [value and StoredState(value[:TOKEN_BYTES], value[TOKEN_BYTES:]) for value in reply.value]
+        return loaded
+
+    def save(
+        self,
+        shard: int,
+        partition: int,
+        from_offset: int,
+        to_offset: int,
+        clock_ms: int,
+        changes: Sequence[StateChange] = (),
+    ) -> SaveResult:
+        """Changes of one shard's states, made by the records from `from_offset` up to (not with) `to_offset`. All or nothing.
+
+        Raises WriterFenced, StoreLost.
+        """
+        return self.save_many([ShardSave(shard, partition, from_offset, to_offset, clock_ms, list(changes))])[0]
+
+    def save_many(self, saves: Sequence[ShardSave]) -> list[SaveResult]:
+        """Several shards in one round trip; each by itself all or nothing. Results in the order of `saves`."""
+        commands = [
+            self._save_command(
+                "track",
+                save.shard,
+                save.partition,
+                (self._log(save.partition), save.from_offset, save.to_offset, save.clock_ms),
+                save.changes,
+            )
+            for save in saves
+        ]
+        replies = self.calls.many("save", commands)
+        results = []
+        for save, reply in zip(saves, replies, strict=True):
+            result = self._save_result("track", save.shard, reply)
+            if result.status == "ahead" and reply.retried and result.applied == Applied(save.to_offset, save.clock_ms):
+                # The try before had been executed and its answer was lost: this writer is not fenced, so nobody else saved.
+                result = SaveResult("saved", result.applied)
+            if result.status == "saved":
+                self._written.add((save.shard, save.partition))
+            results.append(result)
+        return results
+
+    def due(self, shard: int, partition: int, before_ms: int, limit: int) -> list[str]:
+        """Shoppers whose change comes due before `before_ms`, earliest first."""
+        return self.due_many({(shard, partition): before_ms}, limit)[shard, partition]
+
+    def due_many(self, before_ms: Mapping[tuple[int, int], int], limit: int) -> dict[tuple[int, int], list[str]]:
+        """(shard, partition) -> at most `limit` shoppers each, in one round trip."""
+        commands = [
+            ("ZRANGEBYSCORE", self._shards[shard].due(partition), "-inf", f"({before}", "LIMIT", 0, limit)
+            for (shard, partition), before in before_ms.items()
+        ]
+        replies = self.calls.many("due", commands)
+        return {where: [user.decode() for user in reply.value] for where, reply in zip(before_ms, replies, strict=True)}
+
+    def fire(self, shard: int, partition: int, changes: Sequence[StateChange]) -> SaveResult:
+        """Changes that come from the passing of time, not from records: compare-and-set on the tokens alone."""
+        return self.fire_many({(shard, partition): changes})[shard, partition]
+
+    def fire_many(self, changes: Mapping[tuple[int, int], Sequence[StateChange]]) -> dict[tuple[int, int], SaveResult]:
+        """(shard, partition) -> its changes, in one round trip."""
+        commands = [
+            self._save_command("generate", shard, partition, NO_OFFSETS, batch)
+            for (shard, partition), batch in changes.items()
+        ]
+        replies = self.calls.many("fire", commands)
+        return {
+            where: self._save_result("generate", where[0], reply) for where, reply in zip(changes, replies, strict=True)
+        }
+
+    def _save_command(
+        self, stage: Stage, number: int, partition: int, log: tuple[Any, ...], changes: Sequence[StateChange]
+    ) -> Command:
+        shard = self._shards[number]
+        prefix, count = shard.state_prefix, len(changes)
+        tokens = os.urandom(TOKEN_BYTES * count)
+        states: list[bytes] = []
+        values: list[bytes] = []
+        due: list[bytes | int] = []
+        undue: list[bytes] = []
+        fired: list[bytes | str | int] = []
+        erased: list[bytes | int] = []
+        erased_keys: list[bytes] = []
+        at = 0
+        for user, token, blob, due_ms, firings, erased_ms in changes:
+            name = user.encode()
+            states.append(prefix + name)
+            values += (token, tokens[at : at + TOKEN_BYTES] + blob)
+            at += TOKEN_BYTES
+            if due_ms is None:
+                undue.append(name)
+            else:
+                due += (due_ms, name)
+            for firing in firings:
+                fired += (name, firing.run_id, firing.as_of_ms, firing.blob)
+            if erased_ms is not None:
+                erased += (name, erased_ms)
+                erased_keys += (shard.tombstone(user), shard.runs(user))
+        if len(set(states)) != count:
+            raise ValueError(f"shard {number}: two changes of one shopper in one save; fold them into one")
+        known = int((number, partition) in self._written)
+        limits = (self._ttl_ms, self._tombstone_ttl_ms, self._outcomes_kept)
+        counts = (count, len(due) // 2, len(undue), len(fired) // 4, len(erased) // 2, known)
+        arguments = (*log, *limits, *counts, *values, *due, *undue, *fired, *erased)
+        return self._function("save", stage, shard, (shard.due(partition), *states, *erased_keys), *arguments)
+
+    def _save_result(self, stage: Stage, shard: int, reply: Reply) -> SaveResult:
+        self._check_fence(stage, shard, reply.value)
+        status, offset, clock_ms, conflated, *conflicts = reply.value
+        if status == b"lost":
+            raise StoreLost(
+                f"namespace {self.namespace!r} at {self.calls.url}: shard {shard} has lost everything that this job wrote to "
+                f"it (an emptied node, or a backup from before). Its states are to be folded from the log again: "
+                f"`aigq rebuild --namespace {self.namespace}`"
+            )
+        applied = Applied(offset, clock_ms) if offset >= 0 else None
+        return SaveResult(status.decode(), applied, tuple(conflicts), conflated)

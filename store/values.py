@@ -1,0 +1,167 @@
+"""What goes into the store's calls and comes out of them. All times are Unix milliseconds; blobs are opaque here."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from store.layout import SHARD_HASH
+
+Stage = Literal["track", "generate"]
+Outcome = Literal["published", "malformed", "expired", "exhausted", "refused"]
+"""What `finish` may end a request in. `conflated`, the sixth outcome, is the store's own decision."""
+TOKEN_BYTES = 8
+
+
+@dataclass(frozen=True)
+class NamespaceMeta:
+    """What a namespace is pinned to: with any of it different, states or offsets would mean something else."""
+
+    topic: str
+    topic_id: str
+    """The broker's id of the topic: a recreated topic has the same name and other records."""
+    partitions: int
+    partitioner: str
+    shards: int
+    fold_version: int
+    policy_digest: str
+    shard_hash: str = SHARD_HASH
+
+
+class StoredState(NamedTuple):
+    """A named tuple: hundreds are made a load, and a frozen dataclass takes four times as long."""
+
+    token: bytes
+    """8 random bytes, other ones with every save."""
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """A change that came due: a request for a list."""
+
+    run_id: str
+    as_of_ms: int
+    blob: bytes
+
+
+class StateChange(NamedTuple):
+    """The next state of one shopper."""
+
+    user: str
+    token: bytes
+    """Of the state it was made from; b"" if there was none."""
+    blob: bytes
+    due_ms: int | None
+    """When the forming change comes due, None without one."""
+    fired: tuple[Fired, ...] = ()
+    """Oldest first. All but the newest are conflated at once."""
+    erased_ms: int | None = None
+    """Log clock at which the shopper asked to be forgotten: runs and requests up to then go, later publications too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """How far a partition has been folded into a shard."""
+
+    next_offset: int
+    """The first offset that is not applied yet."""
+    clock_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSave:
+    """A save of one shard; without changes a heartbeat."""
+
+    shard: int
+    partition: int
+    from_offset: int
+    to_offset: int
+    clock_ms: int
+    changes: list[StateChange]
+
+
+@dataclass(frozen=True, slots=True)
+class SaveResult:
+    """`saved`, or why nothing was written.
+
+    behind: the shard's applied offset is below `from_offset`, so it was rolled back and its records are to be read again.
+    ahead: it is above. conflict: states have other tokens than the changes expect.
+    """
+
+    status: Literal["saved", "behind", "ahead", "conflict"]
+    applied: Applied | None
+    """What the shard holds now; None where the call had no offsets (fire)."""
+    conflicts: tuple[int, ...] = ()
+    """Positions in the changes."""
+    conflated: int = 0
+    """Requests that newer ones took the place of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A request that is ours until its lease ends."""
+
+    user: str
+    run_id: str
+    attempt: int
+    """1 at the first claim."""
+    shard: int
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A list to store. `blob` is the QueryRun in msgpack; the store compresses it."""
+
+    user: str
+    run_id: str
+    as_of_ms: int
+    promotion: int
+    model_version: str
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """published: stored. repeated: this run (or the same request under a newer promotion) was stored before.
+    older: newer lists leave no room for it; counted as conflated. refused: the shopper was erased or the model revoked.
+    unknown: its request has ended already; nothing was written.
+    """
+
+    outcome: Literal["published", "repeated", "older", "refused", "unknown"]
+    stored: bytes | None = None
+    """The blob that the store holds for this run: after published and repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A fired change that has not ended yet."""
+
+    run_id: str
+    as_of_ms: int
+    attempt: int
+    """Times it was claimed."""
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Of one shopper: at most one waits and one is in flight."""
+
+    waiting: Request | None
+    leased: Request | None
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    waiting: int
+    leased: int
+    oldest_as_of_ms: int | None
+    """Of the requests that wait."""
+
+
+class Ended(NamedTuple):
+    """A request and the outcome it ended in."""
+
+    run_id: str
+    user: str
+    outcome: str
