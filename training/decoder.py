@@ -1,0 +1,82 @@
+"""The small decoder: its shape, and writing it down as a bundle that transformers and vLLM load."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from inference.model_bundle import ModelBundle, ModelCard
+from inference.vocabulary import END, PAD, start_special_tokens, token_id
+
+MAX_TOKENS = 1024
+"""Prompt and answer. The longest prompt has about 600 (20 behaviours of 48 rare characters each can have more; the engine
+refuses those)."""
+MAX_ANSWER_TOKENS = 160
+
+
+def new_decoder(tokenizer: Tokenizer, hidden: int, layers: int, seed: int) -> Qwen3ForCausalLM:
+    """A Qwen3 decoder with random weights. Heads of 64 with one shared key-value head (vLLM's CPU kernels want multiples of
+    32), tied embeddings: a third of so small a model would be its vocabulary twice over."""
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=hidden,
+        intermediate_size=hidden * 8 // 3 // 32 * 32,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        num_key_value_heads=1,
+        head_dim=64,
+        max_position_embeddings=MAX_TOKENS,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=token_id(tokenizer, END),
+        pad_token_id=token_id(tokenizer, PAD),
+        use_cache=True,
+        dtype="float32",
+    )
+    model = Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        start_special_tokens(model.model.embed_tokens.weight, tokenizer)
+    return model
+
+
+def save_bundle(path: Path, model: Qwen3ForCausalLM, tokenizer: Tokenizer, card: ModelCard) -> ModelBundle:
+    """Writes all files of a bundle and opens it. Weights are stored as fp16, half the size in git, and run as what
+    config.json says, fp32: the rounding moves no greedy choice that matters (docs/results/model.md is measured on it)."""
+    path.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: w.to(torch.float16).contiguous() for name, w in model.state_dict().items() if name != "lm_head.weight"
+    }
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    (path / "model.safetensors").chmod(0o644)
+    config = model.config.to_dict() | {"architectures": ["Qwen3ForCausalLM"], "dtype": "float32"}
+    config.pop("transformers_version", None)
+    _write_json(path / "config.json", config)
+    end, pad = token_id(tokenizer, END), token_id(tokenizer, PAD)
+    greedy = {"do_sample": False, "eos_token_id": end, "pad_token_id": pad, "max_new_tokens": MAX_ANSWER_TOKENS}
+    _write_json(path / "generation_config.json", greedy)
+    tokenizer.save(str(path / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END,
+        "pad_token": PAD,
+        "model_max_length": MAX_TOKENS,
+        "clean_up_tokenization_spaces": False,
+    }
+    _write_json(path / "tokenizer_config.json", settings)
+    (path / "card.json").write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    return ModelBundle.open(path)
+
+
+def load_decoder(bundle: ModelBundle) -> Qwen3ForCausalLM:
+    """The bundle's model as it runs: fp32, in evaluation mode."""
+    return Qwen3ForCausalLM.from_pretrained(bundle.path, dtype=torch.float32).eval()
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
