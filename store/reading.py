@@ -4,8 +4,8 @@ import re
 
 from schemas import QueryRun
 from store.base import StoreBase
-from store.codec import decode_runs
-from store.values import TOKEN_BYTES, Depth, Ended, Request, Requests, StoredState
+from store.codec import decode_runs, read_states
+from store.values import Depth, Ended, Request, Requests, StoredState
 
 OUTCOMES = ("published", "conflated", "expired", "malformed", "refused", "exhausted")
 _REQUEST = re.compile(rb"(\d+) (\d+) (\S+) ")
@@ -21,7 +21,7 @@ class Reading(StoreBase):
 
     def state(self, user: str) -> StoredState | None:
         value = self.calls.one("state", "GET", self._shard_of(user).state(user))
-        return StoredState(value[:TOKEN_BYTES], value[TOKEN_BYTES:]) if value else None
+        return read_states([value])[0]
 
     def request(self, user: str) -> Requests:
         """The shopper's requests that have not ended."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from store.base import StoreBase
 from store.calls import Command, Reply
+from store.codec import read_states, state_packer
 from store.errors import StoreLost
 from store.values import TOKEN_BYTES, Applied, SaveResult, ShardSave, Stage, StateChange, StoredState
 
@@ -61,7 +62,7 @@ class States(StoreBase):
         replies = self.calls.many("load", commands)
         loaded: dict[int, list[StoredState | None]] = {shard: [] for shard in users}
         for shard, reply in zip(asked, replies, strict=True):
-            loaded[shard] = [value and StoredState(value[:TOKEN_BYTES], value[TOKEN_BYTES:]) for value in reply.value]
+            loaded[shard] = read_states(reply.value)
         return loaded
 
     def save(
@@ -134,7 +135,7 @@ class States(StoreBase):
     def _save_command(
         self, stage: Stage, number: int, partition: int, log: tuple[Any, ...], changes: Sequence[StateChange]
     ) -> Command:
-        shard = self._shards[number]
+        shard, packed = self._shards[number], state_packer(self._compress_states)
         prefix, count = shard.state_prefix, len(changes)
         tokens = os.urandom(TOKEN_BYTES * count)
         states: list[bytes] = []
@@ -148,7 +149,7 @@ class States(StoreBase):
         for user, token, blob, due_ms, firings, erased_ms in changes:
             name = user.encode()
             states.append(prefix + name)
-            values += (token, tokens[at : at + TOKEN_BYTES] + blob)
+            values += (token, tokens[at : at + TOKEN_BYTES] + packed(blob))
             at += TOKEN_BYTES
             if due_ms is None:
                 undue.append(name)
