@@ -202,7 +202,7 @@ def _weigh(
     exponent = (time - reference) / policy.half_life_ms
     if exponent > _REBASE_AFTER or not weights:
         faded = 2.0**-exponent if weights else 1.0
-        weights = {part: w * faded for part, w in weights.items() if w * faded > 1e-12}
+        weights = {part: w * faded for part, w in weights.items()}
         reference, exponent = time, 0.0
     amount = weight * 2.0**exponent
     for part, share in shares(text, category, policy.category_share, policy.terms_per_behaviour):

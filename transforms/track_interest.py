@@ -45,8 +45,10 @@ class PartitionPosition:
 
     applied: dict[int, Applied]
     """By shard. A shard that never was written starts with the first batch."""
-    clock_ms: int
-    """Running maximum of ingest time up to the newest record seen."""
+    next_offset: int = -1
+    """Where the newest batch ended."""
+    clock_ms: int = 0
+    """Log clock at `next_offset`: running maximum of ingest time."""
     idle_floor_ms: int = 0
     """Progress made by wall clock at a proven end; an earlier record is clamped to it."""
     saved_at: dict[int, float] = field(default_factory=dict)
@@ -91,10 +93,7 @@ class Tracker:
         )
 
     def _position(self, batch: EventBatch) -> PartitionPosition:
-        applied = self.store.applied(batch.partition)
-        # The reader starts at the least applied offset, so the clock there is the one to go on from.
-        first = min(applied.values(), key=lambda a: (a.next_offset, a.clock_ms), default=None)
-        position = PartitionPosition(applied, first.clock_ms if first else 0)
+        position = PartitionPosition(self.store.applied(batch.partition))
         self.positions[batch.partition] = position
         return position
 
@@ -102,6 +101,10 @@ class Tracker:
         self, batch: EventBatch, position: PartitionPosition
     ) -> "dict[int, list[tuple[Arrival, BehaviourEvent]]]":
         """Events by shard with their log clock, and moves the partition's clock to the end of the batch."""
+        if batch.start_offset != position.next_offset:
+            # At the start, and when records are read again: the log clock there is what the shards that end there were told.
+            before = [a.clock_ms for a in position.applied.values() if a.next_offset <= batch.start_offset]
+            position.clock_ms, position.idle_floor_ms = max(before, default=0), 0
         shards, partition, clock = self.store.shards, batch.partition, position.clock_ms
         arrivals: dict[int, list[tuple[Arrival, BehaviourEvent]]] = {}
         clamped = 0
@@ -116,7 +119,7 @@ class Tracker:
             clock = position.idle_floor_ms = max(clock, batch.idle_ms - GRACE_MS)
         if clamped:
             metrics.CLAMPED.labels(partition).inc(clamped)
-        position.clock_ms = clock
+        position.clock_ms, position.next_offset = clock, batch.next_offset
         metrics.PROGRESS_AGE.labels(partition).set(max(0.0, time.time() - clock / 1000))
         return arrivals
 
@@ -210,8 +213,8 @@ class Tracker:
         position.applied[shard] = result.applied
         if result.status == "ahead":
             return result.applied.next_offset < batch.next_offset
-        # Behind: the shard was rolled back (an older append-only file, a lost replica). Read what it lost again; shards
-        # that hold it skip it. The clock goes back as well, or the re-read records would be clamped to today's.
+        # Behind: the shard was rolled back (an older append-only file, a lost replica). What it lost is read again; shards
+        # that hold it skip it.
         LOG.error(
             "shard %d of partition %d is at offset %d, expected %d: the store lost saves; reading them again",
             shard,
@@ -220,8 +223,6 @@ class Tracker:
             batch.next_offset,
         )
         metrics.REWINDS.inc()
-        position.clock_ms = min(position.clock_ms, result.applied.clock_ms)
-        position.idle_floor_ms = 0
         self.rewind(batch.topic, batch.partition, result.applied.next_offset)
         return False
 
