@@ -9,10 +9,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
-from inference.engine import Answer, EngineState, EngineStats, GivenBack, OnDone, Rejected, ServedModel
-from inference.replica import CANARY, Replica, Usage, VllmSettings
+from inference.engine import EngineState, EngineStats, GivenBack, OnDone, ServedModel
+from inference.in_flight import Tally
+from inference.replica import CANARY, Replica, VllmSettings
 
 LOG = logging.getLogger(__name__)
 
@@ -46,32 +46,26 @@ class LocalEngine:
         self._failures = 0
         self._retry_at = 0.0
         self._watch_at = 0.0
+        self._watch_error = ""
         self._wanted: ServedModel | None = None
-        self._stats = EngineStats()
-        self._stats_lock = threading.Lock()
+        self._tally = Tally()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="engine", daemon=True)
         self._thread.start()
 
     def submit(self, request_id: str, prompt: str, on_done: OnDone) -> None:
-        def counted(request_id: str, answer: Answer) -> None:
-            if isinstance(answer, Rejected):
-                self._count(rejected=1)
-            elif isinstance(answer, GivenBack):
-                self._count(given_back=1)
-            on_done(request_id, answer)
-
         serving = self._serving
-        if serving is None:
-            counted(request_id, GivenBack(f"the engine is {self.state()}"))
+        if serving is not None:
+            serving.submit(request_id, prompt, on_done)
         else:
-            serving.submit(request_id, prompt, counted)
+            self._tally.add(given_back=1)
+            on_done(request_id, GivenBack(f"the engine is {self.state()}"))
 
     def room(self) -> int:
         serving = self._serving
         if serving is None or serving.state != "ready":
             return 0
-        return max(0, self._most - serving.in_flight)
+        return max(0, self._most - len(serving.in_flight))
 
     def state(self) -> EngineState:
         serving = self._serving
@@ -84,7 +78,7 @@ class LocalEngine:
         return serving.model if serving else None
 
     def stats(self) -> EngineStats:
-        return self._stats
+        return self._tally.stats
 
     def close(self) -> None:
         self._closing.set()
@@ -111,7 +105,14 @@ class LocalEngine:
         if time.monotonic() < self._watch_at:
             return
         self._watch_at = time.monotonic() + WATCH_S
-        wanted = self._current()
+        try:
+            wanted = self._current()
+        except Exception as error:  # a bundle that cannot be read must not end the one that serves
+            if str(error) != self._watch_error:
+                LOG.error("the current model version cannot be read: %s", error)
+            self._watch_error = str(error)
+            return
+        self._watch_error = ""
         if wanted is None or wanted == self._wanted:
             return
         self._wanted, self._retry_at = wanted, 0.0
@@ -124,9 +125,9 @@ class LocalEngine:
         if serving is None:
             return
         serving.poll()
-        silent_s = time.monotonic() - serving.alive_at
+        silent_s = time.monotonic() - serving.in_flight.alive_at
         if serving.state == "ready" and serving.in_flight and silent_s > SILENT_S:
-            serving.fail(f"no answer for {silent_s:.0f} s with {serving.in_flight} requests in flight")
+            serving.fail(f"no answer for {silent_s:.0f} s with {len(serving.in_flight)} requests in flight")
         elif serving.state == "ready" and not serving.in_flight and silent_s > CANARY_AFTER_S:
             serving.submit("canary", CANARY, lambda _id, _answer: None)
         if serving.state == "dead":
@@ -139,7 +140,7 @@ class LocalEngine:
             changed = wanted is not None and (self._serving is None or self._serving.model.version != wanted.version)
             if wanted is not None and changed and now >= self._retry_at:
                 LOG.info("loading model %s (a minute on a cold disk)", wanted.version)
-                self._starting = Replica(wanted, self._settings, self._on_usage)
+                self._starting = Replica(wanted, self._settings, self._tally)
             return
         if new.state == "starting":
             return
@@ -152,7 +153,7 @@ class LocalEngine:
             return
         old, self._serving = self._serving, new
         self._has_served, self._failures = True, 0
-        self._count(starts=1)
+        self._tally.add(starts=1)
         LOG.info("model %s (promotion %d) serves", new.model.version, new.model.promotion)
         if old is not None:
             self._draining.append((old, now + DRAIN_S))
@@ -160,18 +161,6 @@ class LocalEngine:
     def _look_after_draining(self) -> None:
         for replica, until in list(self._draining):
             replica.poll()
-            if replica.in_flight == 0 or replica.state == "dead" or time.monotonic() > until:
+            if not replica.in_flight or replica.state == "dead" or time.monotonic() > until:
                 replica.close()
                 self._draining.remove((replica, until))
-
-    def _on_usage(self, usage: Usage) -> None:
-        self._count(
-            prompt_tokens=usage.prompt_tokens,
-            output_tokens=usage.output_tokens,
-            prefix_hit_tokens=usage.prefix_hit_tokens,
-            generated=1,
-        )
-
-    def _count(self, **more: int) -> None:
-        with self._stats_lock:
-            self._stats = replace(self._stats, **{name: getattr(self._stats, name) + n for name, n in more.items()})

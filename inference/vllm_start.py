@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +51,7 @@ def start_vllm(path: str, settings: "VllmSettings") -> tuple[AsyncLLM, SamplingP
     args = AsyncEngineArgs(
         model=path,
         skip_tokenizer_init=True,  # prompts come as token ids, answers go as token ids: no work per step in this process
-        dtype=dtype_of_cpu(path) if on_cpu and settings.dtype == "auto" else settings.dtype,  # type: ignore[arg-type]
+        dtype="float32" if on_cpu and settings.dtype == "auto" else settings.dtype,  # type: ignore[arg-type]
         enforce_eager=on_cpu,  # compiling takes longer than it saves on a small model
         enable_prefix_caching=True,
         block_size=settings.block_size if on_cpu else None,
@@ -84,30 +83,6 @@ def sampling(path: str, settings: "VllmSettings") -> SamplingParams:
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
     )
-
-
-def dtype_of_cpu(path: str) -> str:
-    """fp32 unless this CPU multiplies bf16 natively and, at this model's size, clearly faster.
-
-    Without native bf16 it is up to 50 times slower. With AVX512_BF16 a model of hidden size 256 made 125 against 232 tokens
-    a second alone in bf16 and the same as fp32 at 256 in flight: so the flag alone does not decide.
-    """
-    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return "float32"
-    config = json.loads(Path(path, "config.json").read_text())
-    rows, shape = 64, (config["hidden_size"], config["intermediate_size"])
-
-    def seconds(dtype: torch.dtype) -> float:
-        x, weights = torch.ones(rows, shape[0], dtype=dtype), torch.ones(*shape, dtype=dtype)
-        x @ weights
-        times = []
-        for _ in range(5):
-            begun = time.perf_counter()
-            x @ weights
-            times.append(time.perf_counter() - begun)
-        return min(times)
-
-    return "bfloat16" if seconds(torch.bfloat16) * 1.5 < seconds(torch.float32) else "float32"
 
 
 def cores(wanted: str) -> str:
