@@ -1,0 +1,164 @@
+"""What the store does, in plain Python over dicts: the other side of test_store_state_machine.py. Imports nothing of store/."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+RUNS_KEPT = 2
+
+
+class ModelRequest(NamedTuple):
+    run_id: str
+    as_of: int
+    attempt: int
+
+
+class ModelRun(NamedTuple):
+    as_of: int
+    promotion: int
+    run_id: str
+    text: str
+
+
+@dataclass
+class Shopper:
+    shard: int
+    blob: bytes | None = None
+    saves: int = 0
+    """Stands for the token: it changes with every save."""
+    due: dict[int, int] = field(default_factory=dict)
+    waiting: ModelRequest | None = None
+    leased: ModelRequest | None = None
+    expired: bool = False
+    """Of the lease."""
+    runs: list[ModelRun] = field(default_factory=list)
+    erased: int = 0
+
+
+class Change(NamedTuple):
+    user: str
+    expected: int
+    """`saves` of the shopper when the change was made."""
+    blob: bytes
+    due: int | None
+    fired: tuple[tuple[str, int], ...]
+    erased: int | None
+
+
+@dataclass
+class ModelStore:
+    shoppers: dict[str, Shopper]
+    applied: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    outcomes: list[tuple[str, str, str]] = field(default_factory=list)
+    fired: int = 0
+    revoked: set[str] = field(default_factory=set)
+
+    def save(self, shard: int, partition: int, start: int, end: int, clock: int, changes: list[Change]) -> str:
+        held = self.applied.get((shard, partition))
+        if held and held[0] != start:
+            return "behind" if held[0] < start else "ahead"
+        status = self.fire(partition, changes)
+        if status == "saved":
+            self.applied[shard, partition] = (end, max(clock, held[1] if held else 0))
+        return status
+
+    def fire(self, partition: int, changes: list[Change]) -> str:
+        if any(self.shoppers[change.user].saves != change.expected for change in changes):
+            return "conflict"
+        for change in changes:
+            shopper = self.shoppers[change.user]
+            shopper.blob, shopper.saves = change.blob, shopper.saves + 1
+            shopper.due.pop(partition, None)
+            if change.due is not None:
+                shopper.due[partition] = change.due
+            for run_id, as_of in change.fired:
+                self._offer(change.user, ModelRequest(run_id, as_of, 0))
+        for change in changes:
+            if change.erased is not None:
+                self._erase(change.user, change.erased)
+        return "saved"
+
+    def _offer(self, user: str, request: ModelRequest) -> None:
+        shopper = self.shoppers[user]
+        if request.run_id in [held.run_id for held in (shopper.waiting, shopper.leased) if held]:
+            return
+        self.fired += 1
+        if shopper.waiting is None:
+            shopper.waiting = request
+        elif shopper.waiting.as_of > request.as_of:
+            self._end(user, request, "conflated")
+        else:
+            self._end(user, shopper.waiting, "conflated")
+            shopper.waiting = request
+
+    def _erase(self, user: str, at: int) -> None:
+        shopper = self.shoppers[user]
+        shopper.erased, shopper.runs = max(shopper.erased, at), []
+        for slot in ("waiting", "leased"):
+            request = getattr(shopper, slot)
+            if request and request.as_of <= shopper.erased:
+                setattr(shopper, slot, None)
+                self._end(user, request, "refused")
+
+    def _end(self, user: str, request: ModelRequest, outcome: str) -> None:
+        self.counts[outcome] += 1
+        self.outcomes.append((request.run_id, user, outcome))
+
+    def claim(self, room: int, lease_lasts: bool) -> list[tuple[str, str, int]]:
+        for user, shopper in self.shoppers.items():
+            if shopper.leased and shopper.expired:
+                if shopper.waiting:
+                    self._end(user, shopper.leased, "conflated")
+                else:
+                    shopper.waiting = shopper.leased
+                shopper.leased = None
+        free = [(user, s) for user, s in self.shoppers.items() if s.waiting and not s.leased]
+        # Within a shard the later name of two with one as-of; between shards the lower number.
+        free.sort(key=lambda pair: pair[0], reverse=True)
+        free.sort(key=lambda pair: (-pair[1].waiting.as_of, pair[1].shard) if pair[1].waiting else (0, 0))
+        claims = []
+        for user, shopper in free[:room]:
+            assert shopper.waiting
+            shopper.leased = shopper.waiting._replace(attempt=shopper.waiting.attempt + 1)
+            shopper.waiting, shopper.expired = None, not lease_lasts
+            claims.append((user, shopper.leased.run_id, shopper.leased.attempt))
+        return claims
+
+    def extend(self, user: str, run_id: str) -> int:
+        shopper = self.shoppers[user]
+        if shopper.leased and shopper.leased.run_id == run_id:
+            shopper.expired = False
+            return 1
+        return 0
+
+    def _take(self, user: str, run_id: str, outcome: str) -> bool:
+        shopper = self.shoppers[user]
+        for slot in ("leased", "waiting"):
+            request = getattr(shopper, slot)
+            if request and request.run_id == run_id:
+                setattr(shopper, slot, None)
+                self._end(user, request, outcome)
+                return True
+        return False
+
+    finish = _take
+
+    def publish(self, user: str, run: ModelRun, model: str) -> str:
+        shopper = self.shoppers[user]
+        if model in self.revoked or run.as_of <= shopper.erased:
+            self._take(user, run.run_id, "refused")
+            return "refused"
+        if any(held.run_id == run.run_id and held.promotion >= run.promotion for held in shopper.runs):
+            self._take(user, run.run_id, "published")
+            return "repeated"
+        if run.run_id not in [held.run_id for held in (shopper.waiting, shopper.leased) if held]:
+            return "unknown"
+        rivals = [held for held in shopper.runs if held.as_of == run.as_of]
+        kept = sorted([held for held in shopper.runs if held not in rivals] + [run], reverse=True)[:RUNS_KEPT]
+        if run not in kept or any(rival.promotion >= run.promotion for rival in rivals):
+            self._take(user, run.run_id, "conflated")
+            return "older"
+        shopper.runs = kept
+        self._take(user, run.run_id, "published")
+        return "published"
