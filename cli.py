@@ -60,7 +60,7 @@ def explain(user: str, store: str = STORE, namespace: str = NAMESPACE) -> None:
     from serving.explain import explain as explain_user
     from store.client import ShopperStore
 
-    explain_user(ShopperStore(store, namespace), user)
+    raise typer.Exit(explain_user(ShopperStore(store, namespace), user))
 
 
 @app.command()
@@ -72,8 +72,13 @@ def status(
     """How the job is doing, in one screen. Exit 1 where something needs attention."""
     from serving.status import show_status
     from store.client import ShopperStore
+    from transforms.kafka_clients import broker_watcher, ends_now
 
-    raise typer.Exit(show_status(ShopperStore(store, namespace), bootstrap))
+    client = ShopperStore(store, namespace)
+    meta, ends = client.pinned(), {}
+    if bootstrap and meta:
+        ends = ends_now(broker_watcher({"bootstrap.servers": bootstrap}), meta.topic, range(meta.partitions), 5.0)
+    raise typer.Exit(show_status(client, ends))
 
 
 def main() -> None:

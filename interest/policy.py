@@ -1,6 +1,7 @@
 """When is a changed interest worth a generation? The numbers of the trigger policy, each with its unit and reason."""
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -56,7 +57,14 @@ class TriggerPolicy:
                 wrong.append(f"{name} must be above 0")
         return wrong
 
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "TriggerPolicy":
+        return TriggerPolicy(**json.loads(text))
+
     @cached_property
     def version(self) -> str:
         """Digest of all values: the trigger version that every list carries. Cached: every change asks for it, twice."""
-        return hashlib.blake2b(repr(sorted(asdict(self).items())).encode(), digest_size=4).hexdigest()
+        return hashlib.blake2b(self.to_json().encode(), digest_size=4).hexdigest()

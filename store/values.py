@@ -23,6 +23,8 @@ class NamespaceMeta:
     shards: int
     fold_version: int
     policy_digest: str
+    policy: str = ""
+    """The trigger policy's values as JSON, for readers; opaque to the store."""
     shard_hash: str = SHARD_HASH
 
 
