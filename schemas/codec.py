@@ -17,6 +17,8 @@ from schemas.wire_avro import Record
 FORMATS = ("auto", "avro", "confluent", "json")
 MOST_BYTES = 64 * 1024
 """A longer record is none of a shopper's behaviours: they take 50 to 500 bytes, and a batch of thousands is held in memory."""
+MOST_MAPPED_BYTES = 1_000_000
+"""What a mapper reads may be larger: clickstreams carry whole pages of items. Kafka's own default limit."""
 
 Reader = Callable[[bytes], BehaviourEvent | Rejection]
 
@@ -27,6 +29,7 @@ class Decoder:
 
     by_first_byte: dict[int, Reader]
     otherwise: Reader
+    most_bytes: int = MOST_BYTES
 
     def decode(self, values: Sequence[bytes | None]) -> list[BehaviourEvent | Rejection]:
         """One result a value, in order: a checked event, or why there is none."""
@@ -35,8 +38,8 @@ class Decoder:
     def _read(self, value: bytes | None) -> BehaviourEvent | Rejection:
         if not value:
             return Rejection("empty", "a record without a value" if value is None else "a value of 0 bytes")
-        if len(value) > MOST_BYTES:
-            return Rejection("too_large", f"{len(value)} bytes, more than {MOST_BYTES}")
+        if len(value) > self.most_bytes:
+            return Rejection("too_large", f"{len(value)} bytes, more than {self.most_bytes}")
         return self.by_first_byte.get(value[0], self.otherwise)(value)
 
 
@@ -49,7 +52,8 @@ def decoder_for(format: str = "auto", schema_registry: str = "", mapper: str = "
     Raises ValueError with what is wrong: an unknown format, no registry, a mapper that cannot be imported.
     """
     if mapper:
-        return Decoder({}, _checked(wire_mapper.event_reader(wire_mapper.load_mapper(mapper))))
+        read = wire_mapper.event_reader(wire_mapper.load_mapper(mapper))
+        return Decoder({}, _checked(read), MOST_MAPPED_BYTES)
     if format not in FORMATS:
         raise ValueError(f"--format is one of {', '.join(FORMATS)}, got {format!r}")
     if format == "confluent" and not schema_registry:

@@ -17,7 +17,7 @@ import msgspec
 from fastavro.schema import fingerprint as schema_fingerprint
 from fastavro.schema import to_parsing_canonical_form
 
-from schemas.records import BehaviourEvent, Change, DeadLetter, Exposure, QueryRun
+from schemas.records import Behaviour, BehaviourEvent, Change, DeadLetter, Exposure, QueryRun
 from schemas.validate import Rejection
 
 MAGIC = b"\xc3\x01"
@@ -98,6 +98,8 @@ def body_reader(record: type[R], writer: Schema) -> Callable[[bytes, int], R | R
     today = schema_of(record)
     resolved_to = None if fingerprint(writer) == fingerprint(today) else today
     read_body, build, stream = fastavro.schemaless_reader, msgspec.convert, io.BytesIO
+    if record is Change:
+        build = _build_change
 
     def read(message: bytes, start: int) -> R | Rejection:
         body = stream(message)
@@ -116,6 +118,12 @@ def body_reader(record: type[R], writer: Schema) -> Callable[[bytes, int], R | R
             return Rejection("wrong_shape", str(error))
 
     return read
+
+
+def _build_change(fields: dict[str, Any], record: type[Change]) -> Change:
+    # msgspec knows a behaviour as an array (as the store keeps it), Avro as a record.
+    rows = [[behaviour[name] for name in Behaviour.__struct_fields__] for behaviour in fields["behaviours"]]
+    return msgspec.convert(fields | {"behaviours": rows}, record)
 
 
 def _plain(value: Any) -> Any:

@@ -40,7 +40,7 @@ _PRODUCER = "fix the producer; the letters hold what it sent"
 REASONS: dict[str, Reason] = {
     # decode
     "empty": Reason("the record has no value", _PRODUCER),
-    "too_large": Reason("the value is larger than any event (64 KiB)", _PRODUCER),
+    "too_large": Reason("the value is larger than any event (64 KiB; 1 MB before a mapper)", _PRODUCER),
     "unknown_format": Reason("the first bytes belong to no format that the job reads", "set --format, or a --mapper"),
     "bad_json": Reason("JSON that ends too early or is none", _PRODUCER),
     "bad_avro": Reason("an Avro body that does not fit the schema it names: cut off, too long, damaged", _PRODUCER),
@@ -108,7 +108,7 @@ class DeadLetterWriter:
         if not letters:
             return
         with self._lock:
-            pending = [_bounded(letter, MOST_RAW_BYTES) for letter in letters]
+            pending = [_bounded(_encodable(letter), MOST_RAW_BYTES) for letter in letters]
             give_up = time.monotonic() + self._deadline_s
             while pending:
                 pending = self._try(pending, give_up)
@@ -179,6 +179,12 @@ def writer_of_process(kafka: Mapping[str, str], topic: str) -> DeadLetterWriter:
         if key not in _WRITERS:
             _WRITERS[key] = DeadLetterWriter(kafka, topic)
         return _WRITERS[key]
+
+
+def _encodable(letter: DeadLetter) -> DeadLetter:
+    """A mapper's complaint may hold half a surrogate pair, which UTF-8 cannot."""
+    detail, user = (text.encode(errors="backslashreplace").decode() for text in (letter.detail, letter.user))
+    return replace(letter, detail=detail, user=user)
 
 
 def _bounded(letter: DeadLetter, most: int) -> DeadLetter:
