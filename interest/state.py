@@ -19,7 +19,7 @@ _KIND_CODE = {"search": "s", "click": "c"}
 _KIND = {code: kind for kind, code in _KIND_CODE.items()}
 
 
-class State(msgspec.Struct, frozen=True, array_like=True):
+class State(msgspec.Struct, frozen=True, array_like=True, gc=False):
     partition: int = -1
     """The partition that the shopper's events come in; -1 before the first."""
     offset: int = -1

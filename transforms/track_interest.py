@@ -188,9 +188,9 @@ class Tracker:
             self.letters.write(letters)  # acknowledged before the save that moves the offset past them
         for outcome, count in outcomes.items():
             metrics.EVENTS.labels(outcome).inc(count)
+        metrics.CHANGES.inc(sum(len(changes) for changes in fired.values()))
         for user, state in states.items():
             changes = fired.get(user, ())
-            metrics.CHANGES.inc(len(changes))
             before = stored[user]
             yield StateChange(
                 user,
