@@ -97,9 +97,8 @@ def body_reader(record: type[R], writer: Schema) -> Callable[[bytes, int], R | R
     """Reads the body that starts at an offset of a message, written with schema `writer`."""
     today = schema_of(record)
     resolved_to = None if fingerprint(writer) == fingerprint(today) else today
-    read_body, build, stream = fastavro.schemaless_reader, msgspec.convert, io.BytesIO
-    if record is Change:
-        build = _build_change
+    read_body, stream = fastavro.schemaless_reader, io.BytesIO
+    build: Callable[[Any, type[R]], R] = _build_change if record is Change else msgspec.convert  # type: ignore[assignment]
 
     def read(message: bytes, start: int) -> R | Rejection:
         body = stream(message)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from local.tansu import Tansu
 from schemas import DeadLetter

@@ -1,5 +1,6 @@
 """Decode: events go on, dead letters are acknowledged first, a bad deploy stops the job."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -29,9 +30,9 @@ def search(id: str, ingest_ms: int | None = None) -> bytes:
     return encode(BehaviourEvent(id, "u1", "search", NOW, query="red shoes", ingest_ms=ingest_ms))
 
 
-def batch(values: list[bytes | None], start: int = 0, idle_ms: int | None = None) -> RecordBatch:
+def batch(values: Sequence[bytes | None], start: int = 0, idle_ms: int | None = None) -> RecordBatch:
     offsets = list(range(start, start + len(values)))
-    return RecordBatch("behaviour", "id", 3, start, offsets, [NOW] * len(values), values, start + len(values), idle_ms)
+    return RecordBatch("behaviour", "id", 3, start, offsets, [NOW] * len(values), list(values), start + len(values), idle_ms)
 
 
 def event_decoder(log_clock="append", **limits) -> tuple[EventDecoder, list[DeadLetter]]:
@@ -46,7 +47,10 @@ def test_events_keep_their_offsets_around_a_dead_record() -> None:
     assert events.offsets == [7, 9]
     assert events.ingest_ms == [NOW, NOW]
     assert (events.start_offset, events.next_offset) == (7, 11)
-    assert [(letter.reason, letter.offset, letter.raw) for letter in letters] == [("bad_json", 8, b"{"), ("empty", 10, b"")]
+    assert [(letter.reason, letter.offset, letter.raw) for letter in letters] == [
+        ("bad_json", 8, b"{"),
+        ("empty", 10, b""),
+    ]
     assert {(letter.stage, letter.topic, letter.partition) for letter in letters} == {("decode", "behaviour", 3)}
 
 
@@ -72,7 +76,8 @@ def test_an_imported_log_drives_the_clock_by_its_own_ingest_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ingest_ms", "reason"), [(None, "no_ingest_time"), (NOW + 60_001, "ingest_ahead"), (0, "bad_time"), (-1, "bad_time")]
+    ("ingest_ms", "reason"),
+    [(None, "no_ingest_time"), (NOW + 60_001, "ingest_ahead"), (0, "bad_time"), (-1, "bad_time")],
 )
 def test_an_ingest_time_that_cannot_be_trusted_is_a_dead_letter(ingest_ms: int | None, reason: str) -> None:
     decoder, letters = event_decoder("ingest_ms")
