@@ -122,9 +122,9 @@ class Generation:
 
     def renew_leases(self) -> None:
         """Of what is still in flight, three times in their length: a long queue in the engine is no failure. Call it often."""
-        if time.monotonic() - self.renew_leasesed_at < self._lease_ms / 3000:
+        if time.monotonic() - self._renewed_at < self._lease_ms / 3000:
             return
-        self.renew_leasesed_at = time.monotonic()
+        self._renewed_at = time.monotonic()
         claims = [submitted.claim for submitted in list(self._submitted.values())]
         if claims:
             self._store.extend(claims, self._lease_ms)
