@@ -1,26 +1,33 @@
 """The event path without Beam: the job's own decoder and tracker, called from a plain consumer loop.
 
 Durability: the job's (states, offsets and requests saved in one step), but nothing restarts, scales or supervises it.
-Run by bench/event_path.py: python -m bench.bare_loop BOOTSTRAP TOPIC STORE NAMESPACE EVENTS [PROFILE]
+Run by bench/event_path.py: python -m bench.bare_loop BOOTSTRAP TOPIC STORE NAMESPACE EVENTS
+Where the time goes: python -m cProfile -s tottime -m bench.bare_loop ...
 """
 
-import cProfile
 import sys
 
 from confluent_kafka import Consumer, TopicPartition
 
-from bench.decision import decode_event
-from interest import TriggerPolicy
-from store.client import ShopperStore
-from transforms.batches import EventBatch
+from interest import FOLD_VERSION, TriggerPolicy
+from schemas.codec import decoder_for
+from store.client import NamespaceMeta, ShopperStore
+from transforms.batches import RecordBatch
+from transforms.dead_letter_limits import DeadLetterLimits
+from transforms.decode_events import EventDecoder
 from transforms.track_interest import Tracker
 
 BATCH = 2_000
 PARTITIONS = 4
 
 
-def main(bootstrap: str, topic: str, store: ShopperStore, events: int) -> None:
-    tracker = Tracker(store, TriggerPolicy(), _NoLetters(), _no_rewind)  # type: ignore[arg-type]
+def main(bootstrap: str, topic: str, url: str, namespace: str, events: int) -> None:
+    policy = TriggerPolicy()
+    store = ShopperStore(url, namespace)
+    store.open(NamespaceMeta(topic, topic, PARTITIONS, "murmur2", 16, FOLD_VERSION, policy.version))
+    store.begin("track")
+    decoder = EventDecoder(decoder_for("json"), _NoLetters(), DeadLetterLimits(), "ingest_ms")  # type: ignore[arg-type]
+    tracker = Tracker(store, policy, _NoLetters(), _no_rewind)  # type: ignore[arg-type]
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bare-loop", "queued.min.messages": 100_000})
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
     read, positions = 0, dict.fromkeys(range(PARTITIONS), 0)
@@ -30,12 +37,15 @@ def main(bootstrap: str, topic: str, store: ShopperStore, events: int) -> None:
         for message in messages:
             by_partition.setdefault(message.partition() or 0, []).append(message)
         for partition, found in by_partition.items():
-            decoded = [decode_event(message.value()) for message in found]
-            end = (found[-1].offset() or 0) + 1
             offsets = [message.offset() for message in found]
-            ingest = [event.ingest_ms or 0 for event in decoded]
-            tracker.track(EventBatch(topic, topic, partition, positions[partition], offsets, ingest, decoded, end))
-            positions[partition] = end
+            appended = [message.timestamp()[1] for message in found]
+            values = [message.value() for message in found]
+            start, positions[partition] = positions[partition], offsets[-1] + 1
+            tracker.track(
+                decoder.decode(
+                    RecordBatch(topic, topic, partition, start, offsets, appended, values, positions[partition])
+                )
+            )
         read += len(messages)
     consumer.close()
 
@@ -50,9 +60,4 @@ def _no_rewind(topic: str, partition: int, offset: int) -> None:
 
 
 if __name__ == "__main__":
-    bootstrap, topic, url, namespace, events, *profile = sys.argv[1:]
-    shopper_store = ShopperStore(url, namespace)
-    if profile:
-        cProfile.run("main(bootstrap, topic, shopper_store, int(events))", profile[0])
-    else:
-        main(bootstrap, topic, shopper_store, int(events))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))

@@ -1,16 +1,16 @@
 """The same decoder and decision for every framework: a record's value and a shopper's stored bytes in, the next bytes out.
 
-Depends on `interest` and `schemas` alone, so the peers' own environment runs it without Beam, Kafka clients or torch.
+Depends on `interest` and `schemas` alone, so the peers' own environment runs it without Beam or torch.
 """
 
 from dataclasses import dataclass, field
 
-import msgspec
-
 from interest import EMPTY, Arrival, State, TriggerPolicy, decode, encode, fold
 from schemas import BehaviourEvent
+from schemas.codec import decoder_for
 
-decode_event = msgspec.json.Decoder(BehaviourEvent).decode
+DECODER = decoder_for("json")
+"""The job's own: msgspec's JSON, then the checks that an event must pass."""
 
 
 @dataclass
@@ -24,7 +24,8 @@ class Decision:
 
     def arrive(self, value: bytes, partition: int, offset: int) -> tuple[BehaviourEvent, Arrival]:
         """The event and its log clock. To be called in offset order, which a keyed step need not keep across shoppers."""
-        event = decode_event(value)
+        (event,) = DECODER.decode([value])
+        assert isinstance(event, BehaviourEvent), event
         assert event.ingest_ms is not None, "the benchmark's events carry their log clock"
         clock = self.clocks[partition] = max(self.clocks.get(partition, 0), event.ingest_ms)
         return event, Arrival(partition, offset, clock)

@@ -21,6 +21,7 @@ from bench.result import Target, write
 from bench.servers import Servers, servers
 from bench.stopwatch import Measured
 from bench.watched_job import Watched, watch
+from local import process
 from local.topics import create_topics
 from store.client import ShopperStore
 
@@ -49,7 +50,6 @@ def main() -> None:
     paired_stream = Stream(200_000 // scale, 20_000 // scale, options.seed)
     wide_stream = Stream(200_000 // scale, 200_000 // scale, options.seed)
     ten_fold = Stream(2_000_000 // scale, 200_000 // scale, options.seed)
-    tenth = Stream(200_000 // scale, 20_000 // scale, options.seed)
     with servers() as at:
         for name, stream in (("few", paired_stream), ("many", wide_stream), ("long", ten_fold)):
             create_topics(at.kafka.bootstrap, (name,), partitions=4)
@@ -57,9 +57,8 @@ def main() -> None:
             produce(at.kafka.bootstrap, name, stream)
         few = [run_round(at, "few", paired_stream.events, number) for number in range(rounds)]
         many = [run_round(at, "many", wide_stream.events, number) for number in range(rounds)]
-        short = [watch_ours(at, "nearline", "few") for _ in range(2 if options.small else 3)]
-        long = watch_ours(at, "nearline", "long")
-    assert tenth.events * 10 == long.events
+        short = [watch_ours(at, "nearline", "few", paired_stream.events) for _ in range(2 if options.small else 3)]
+        long = watch_ours(at, "nearline", "long", ten_fold.events)
     growth = long.seconds / statistics.median(run.seconds for run in short)
     start_mb, end_mb = long.memory_between(0.1, 0.2), long.memory_between(0.9, 1.0)
     against = {name: compare(few, name) for name in ("loop", "quix", "bytewax")}
@@ -102,14 +101,14 @@ CAUSES = {
 """Why a target may be missed, written with it if it is."""
 
 
-def watch_ours(at: Servers, system: str, topic: str) -> Watched:
+def watch_ours(at: Servers, system: str, topic: str, events: int) -> Watched:
     redis.Redis.from_url(at.valkey.url).flushall()
     store = ShopperStore(at.valkey.url, f"bench-{system}")
     if system == "loop":
-        command = [sys.executable, "-m", "bench.bare_loop", at.kafka.bootstrap, topic, at.valkey.url, "bench-loop"]
+        command = process.python("bench.bare_loop", at.kafka.bootstrap, topic, at.valkey.url, "bench-loop", str(events))
     else:
         command = [
-            *(sys.executable, "-m", "pipelines.nearline", "--stages=track", "--runner=PrismRunner"),
+            *process.python("pipelines.nearline", "--stages=track", *at.prism.options),
             *(f"--bootstrap={at.kafka.bootstrap}", f"--topic={topic}", f"--store={at.valkey.url}"),
             *("--namespace=bench-nearline", "--start=earliest", "--log_clock=ingest_ms", "--format=json"),
         ]
@@ -123,8 +122,8 @@ def run_quix(at: Servers, topic: str, events: int) -> Measured:
 
 
 SYSTEMS: dict[str, Callable[[Servers, str, int], Watched | Measured]] = {
-    "nearline": lambda at, topic, events: watch_ours(at, "nearline", topic),
-    "loop": lambda at, topic, events: watch_ours(at, "loop", topic),
+    "nearline": lambda at, topic, events: watch_ours(at, "nearline", topic, events),
+    "loop": lambda at, topic, events: watch_ours(at, "loop", topic, events),
     "quix": run_quix,
     "bytewax": lambda at, topic, events: run_peer("bytewax_flow", at.kafka.bootstrap, topic, str(events)),
 }

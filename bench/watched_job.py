@@ -72,12 +72,13 @@ def watch(name: str, command: Sequence[str], bootstrap: str, topic: str, store: 
             time.sleep(POLL_S)
     finally:
         child.stop(30)
-    waiting, leased, _ = store.depth()
-    return Watched(events, waiting + leased + sum(store.counts().values()), samples)
+    return Watched(events, store.fired(), samples)
 
 
 def saved_events(store: ShopperStore, ends: dict[int, int]) -> int:
     """Events applied. The shards of a batch are saved in one call, so the furthest shard tells how far a partition is."""
+    if not store.pinned():
+        return 0  # the job has not opened the namespace yet
     return sum(max((a.next_offset for a in store.applied(partition).values()), default=0) for partition in ends)
 
 
