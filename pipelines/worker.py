@@ -3,28 +3,33 @@
 `Job` is what travels to the workers: the settings, and what the driver found out or took once for all of them.
 """
 
-import logging
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from inference import model_bundle
 from inference.engine import Engine
 from inference.local_engine import LocalEngine
+from inference.output import QueryRules, read_block_list
 from inference.server_engine import ServerEngine
+from pipelines.observability import Health
 from pipelines.options import NearlineSettings
 from schemas.codec import decoder_for
 from store.client import ShopperStore
 from transforms import metrics
+from transforms.claim_requests import Claimer
 from transforms.dead_letter_limits import DeadLetterLimits
 from transforms.dead_letters import DeadLetterWriter, writer_of_process
 from transforms.decode_events import EventDecoder
-from transforms.read_events import rewinds
+from transforms.generate_queries import Generation
+from transforms.rewinds import REWINDS
 from transforms.track_interest import Tracker
+from transforms.write_query_lists import ListWriter, ResultsTopic
 
-LOG = logging.getLogger(__name__)
+TRACK_QUIET_S = 30.0
+"""The reader reports every partition each second, so that long without a save means that something hangs."""
 Made = TypeVar("Made")
 
 
@@ -40,7 +45,7 @@ class Job:
 
 def once_per_process(make: Callable[["Job"], Made]) -> Callable[["Job"], Made]:
     """Makes the thing at the first call and hands out the same ever after, in all threads."""
-    made: dict[Hashable, Any] = {}
+    made: dict[Job, Made] = {}
     lock = threading.Lock()
 
     @wraps(make)
@@ -50,6 +55,7 @@ def once_per_process(make: Callable[["Job"], Made]) -> Callable[["Job"], Made]:
                 made[job] = make(job)
             return made[job]
 
+    get.made = made  # type: ignore[attr-defined]
     return get
 
 
@@ -94,7 +100,7 @@ def decoder(job: Job) -> EventDecoder:
 
 @once_per_process
 def tracker(job: Job) -> Tracker:
-    return Tracker(store(job), job.settings.policy, letters(job), rewinds.ask)
+    return Tracker(store(job), job.settings.policy, letters(job), REWINDS.ask)
 
 
 @once_per_process
@@ -107,3 +113,47 @@ def engine(job: Job) -> Engine:
     if settings.model_server:
         return ServerEngine(settings.model_server, current, in_flight=settings.in_flight)
     return LocalEngine(current, in_flight=settings.in_flight)
+
+
+@once_per_process
+def generation(job: Job) -> Generation:
+    settings = job.settings
+    blocked = read_block_list(settings.block_list) if settings.block_list else frozenset()
+    rules = QueryRules(blocked=blocked)
+    return Generation(engine(job), store(job), letters(job), rules, settings.lease_s, settings.attempts)
+
+
+@once_per_process
+def claimer(job: Job) -> Claimer:
+    settings = job.settings
+    return Claimer(
+        store(job), settings.policy, generation(job), settings.max_age_s, settings.catch_up_s, settings.poll_s
+    )
+
+
+@once_per_process
+def list_writer(job: Job) -> ListWriter:
+    settings = job.settings
+    results = ResultsTopic(settings.kafka, settings.results_topic) if settings.results_topic else None
+    return ListWriter(store(job), results)
+
+
+def health(job: Job) -> Health:
+    """What /healthz answers: what of this process is wrong."""
+    wrong, notes = [], []
+    if job.settings.generates:
+        state = engine(job).state()
+        notes.append(f"engine {state}")
+        if state == "dead":
+            wrong.append("the engine is dead and is being started anew; its log says why")
+    if job.settings.tracks:
+        quiet_s = tracker(job).quiet_s
+        if quiet_s is not None and quiet_s > TRACK_QUIET_S:
+            wrong.append(f"no save for {quiet_s:.0f} s: is the broker reachable, does the store answer?")
+    return Health(tuple(wrong), tuple(notes))
+
+
+def close() -> None:
+    """Ends what has processes of its own."""
+    for each in engine.made.values():  # type: ignore[attr-defined]
+        each.close()

@@ -92,6 +92,12 @@ class Tracker:
             f"that another writer had changed (shards {pending}). Is a second job of an older version running?"
         )
 
+    @property
+    def quiet_s(self) -> float | None:
+        """Seconds since the last save; None before the first."""
+        saved_at = [at for position in self.positions.values() for at in position.saved_at.values()]
+        return time.monotonic() - max(saved_at) if saved_at else None
+
     def _position(self, batch: EventBatch) -> PartitionPosition:
         position = PartitionPosition(self.store.applied(batch.partition))
         self.positions[batch.partition] = position
