@@ -1,0 +1,144 @@
+"""Where reading begins and ends: pure rules over what the store, the broker and the group know.
+
+The store's applied offsets are the truth. The group's committed offsets are a hint for lag monitors, and evidence: a group
+that has read while the store knows nothing means that the store was lost.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Offsets = Mapping[int, int]
+"""Next offset by partition."""
+OnLostRecords = Literal["fail", "skip"]
+
+
+class ReadRefused(Exception):
+    """The log is not what the store was made from. Starting again changes nothing: a person decides."""
+
+
+class StoreLost(ReadRefused):
+    """The group has read this topic, but the store has no trace of it."""
+
+
+class RecordsLost(ReadRefused):
+    """Retention deleted records before they were read."""
+
+
+class LogEndsEarly(ReadRefused):
+    """The log ends before the offset that the store has applied."""
+
+
+class PartitionsGrew(ReadRefused):
+    """The topic has more partitions than the store was made with."""
+
+
+class TopicRecreated(ReadRefused):
+    """Another topic of the same name: its offsets mean other records."""
+
+
+class WrongTimestampType(ReadRefused):
+    """The topic keeps producers' times, which are no log clock."""
+
+
+@dataclass(frozen=True)
+class LogBounds:
+    """What the broker holds of each partition."""
+
+    topic: str
+    beginnings: Offsets
+    ends: Offsets
+
+
+def parse_time_ms(text: str) -> int:
+    """Epoch milliseconds, or ISO with a zone. Raises ValueError saying what is wrong."""
+    if text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"not a time: {text!r}; give ISO with a zone (2026-11-24T09:00:00+00:00) or epoch milliseconds"
+        ) from None
+    if moment.tzinfo is None:
+        raise ValueError(f"a time without zone: {text!r}; add one, e.g. {text}+00:00 or {text}Z")
+    return int(moment.timestamp() * 1000)
+
+
+def start_from_applied(
+    log: LogBounds, applied: Offsets, committed: Offsets, group: str, start_if_new: str
+) -> dict[int, int]:
+    """Each partition at the store's applied offset, a new one at `start_if_new` (earliest or latest).
+
+    Raises StoreLost where the group has a committed offset and the store has none.
+    """
+    lost = sorted(partition for partition in log.ends if partition in committed and partition not in applied)
+    if lost:
+        where = ", ".join(f"{partition} at {committed[partition]}" for partition in lost)
+        raise StoreLost(
+            f"topic {log.topic}: group {group!r} has read partitions ({where}) of which the store has applied nothing: the "
+            "store was lost or is another one. Check --store and --namespace; `aigq rebuild` reads the log again from its "
+            "beginning; a second namespace needs a --group of its own"
+        )
+    fresh = log.beginnings if start_if_new == "earliest" else log.ends
+    return {partition: applied.get(partition, fresh[partition]) for partition in log.ends}
+
+
+def checked_starts(log: LogBounds, starts: Offsets, on_lost_records: OnLostRecords) -> list[str]:
+    """Raises where the log no longer holds, or does not yet hold, a start. Returns what is to be said of skipped records.
+
+    Raises RecordsLost (unless told to skip), LogEndsEarly.
+    """
+    said = []
+    for partition, start in starts.items():
+        if start > log.ends[partition]:
+            raise ends_early(log.topic, partition, start, log.ends[partition])
+        if start < log.beginnings[partition]:
+            lost = records_lost(log.topic, partition, start, log.beginnings[partition])
+            if on_lost_records == "fail":
+                raise lost
+            said.append(skipped(lost))
+    return said
+
+
+def ends_early(topic: str, partition: int, position: int, end: int) -> LogEndsEarly:
+    return LogEndsEarly(
+        f"topic {topic} partition {partition} ends at offset {end}, before the applied offset {position}: the log was "
+        "truncated, or this is another cluster. Check --bootstrap and --topic; `aigq rebuild` reads this log anew"
+    )
+
+
+def records_lost(topic: str, partition: int, position: int, beginning: int) -> RecordsLost:
+    return RecordsLost(
+        f"topic {topic} partition {partition}: retention deleted offsets {position} to {beginning - 1} "
+        f"({beginning - position} records at most) before they were read. Go on without them with --on_lost_records=skip, "
+        "or read an archive with `aigq backfill`; raise retention.ms above the longest outage you want to survive"
+    )
+
+
+def skipped(lost: RecordsLost) -> str:
+    return f"SKIPPED: {lost}"
+
+
+def partitions_grew(topic: str, had: int, has: int) -> PartitionsGrew:
+    return PartitionsGrew(
+        f"topic {topic} has {has} partitions, the job began with {had}: shoppers now hash to other partitions, and their "
+        "events could be folded out of order. Drain to the captured ends (--end=now), then start with --adopt"
+    )
+
+
+def topic_recreated(topic: str, had: str, has: str) -> TopicRecreated:
+    return TopicRecreated(
+        f"topic {topic} is not the one this job began with (id {has}, was {had}): it was deleted and created again, so "
+        "offsets mean other records. `aigq rebuild` starts the namespace anew from it"
+    )
+
+
+def wrong_timestamp_type(topic: str, bootstrap: str) -> WrongTimestampType:
+    return WrongTimestampType(
+        f"topic {topic} keeps its producers' times (message.timestamp.type is CreateTime): no log clock, one wrong clock "
+        "would move everybody's deadlines. Set it: kafka-configs.sh --bootstrap-server "
+        f"{bootstrap} --alter --entity-type topics --entity-name {topic} --add-config message.timestamp.type=LogAppendTime "
+        "(records already there keep their times); a trusted imported log runs with --log_clock=ingest_ms"
+    )
