@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("kafka").setLevel(logging.WARNING)
     scale = 10 if options.small else 1
     rounds = options.rounds or (2 if options.small else 6)
     paired_stream = Stream(200_000 // scale, 20_000 // scale, options.seed)
@@ -108,7 +109,7 @@ def watch_ours(at: Servers, system: str, topic: str, events: int) -> Watched:
         command = process.python("bench.bare_loop", at.kafka.bootstrap, topic, at.valkey.url, "bench-loop", str(events))
     else:
         command = [
-            *process.python("pipelines.nearline", "--stages=track", *at.prism.options),
+            *process.python("pipelines.nearline", "--stages=track"),
             *(f"--bootstrap={at.kafka.bootstrap}", f"--topic={topic}", f"--store={at.valkey.url}"),
             *("--namespace=bench-nearline", "--start=earliest", "--log_clock=ingest_ms", "--format=json"),
         ]

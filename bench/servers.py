@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.kafka import Kafka, kafka
-from local.prism import Prism, prism
 from local.valkey import Valkey, valkey
 
 
@@ -16,18 +15,17 @@ from local.valkey import Valkey, valkey
 class Servers:
     kafka: Kafka
     valkey: Valkey
-    prism: Prism
     folder: Path
 
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """A Kafka broker, Beam's Prism, and Valkey with an append-only file (fsync each second): what a deployment would keep its states in."""
+    """A Kafka broker, and Valkey with an append-only file (fsync each second): what a deployment would keep its states in."""
     folder = Path(tempfile.mkdtemp(prefix="aigq-bench-"))
     try:
         with ExitStack() as stack:
             broker = stack.enter_context(kafka(folder / "kafka"))
             store = stack.enter_context(valkey(folder / "valkey", append_only=True))
-            yield Servers(broker, store, stack.enter_context(prism(folder)), folder)
+            yield Servers(broker, store, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

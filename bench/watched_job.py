@@ -1,7 +1,7 @@
 """Runs a job of ours in a process of its own and watches it from outside: the store says how far it is, /proc what it holds."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class Sample:
     saved: int
     """Events that are saved in the store, over all partitions."""
     memory_mb: float
-    """Resident memory of the job's processes together (the driver with its worker threads, and what it started)."""
+    """Resident memory of the job's processes together (the driver with its worker threads, the runner)."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +64,25 @@ def watch(name: str, command: Sequence[str], bootstrap: str, topic: str, store: 
         while not samples or samples[-1].saved < events:
             saved = saved_events(store, ends)
             if saved:
-                samples.append(Sample(time.monotonic(), saved, group_memory_mb(child.guard.pid)))
+                samples.append(Sample(time.monotonic(), saved, memory_mb(child.pid)))
             if saved < events and not child.running and saved_events(store, ends) < events:
                 raise process.StartFailed(f"{name} ended at {saved} of {events} events:\n{child.log_tail(40)}")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{name}: {saved} of {events} events after {WITHIN_S} s:\n{child.log_tail(40)}")
+            time.sleep(POLL_S)
+        # The other shards of the last batch follow within the same call; the job is stopped after them, not between.
+        while child.running and saved_events(store, ends, furthest=min) < events and time.monotonic() < deadline:
             time.sleep(POLL_S)
     finally:
         child.stop(30)
     return Watched(events, store.fired(), samples)
 
 
-def saved_events(store: ShopperStore, ends: dict[int, int]) -> int:
+def saved_events(store: ShopperStore, ends: dict[int, int], furthest: Callable[..., int] = max) -> int:
     """Events applied. The shards of a batch are saved in one call, so the furthest shard tells how far a partition is."""
     if not store.pinned():
         return 0  # the job has not opened the namespace yet
-    return sum(max((a.next_offset for a in store.applied(partition).values()), default=0) for partition in ends)
+    return sum(furthest((a.next_offset for a in store.applied(partition).values()), default=0) for partition in ends)
 
 
 def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
@@ -94,14 +97,17 @@ def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
         consumer.close()
 
 
-def group_memory_mb(group: int) -> float:
-    """Resident memory of a process group, from /proc: the field after `rss` of each member's stat, in pages of 4 KiB."""
-    pages = 0
+def memory_mb(root: int) -> float:
+    """Resident memory of a process and all its descendants (the runner that a job starts is one), from /proc."""
+    parents, pages = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rsplit(")", 1)[1].split()
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
-        if int(fields[2]) == group:
-            pages += int(fields[21])
-    return pages * 4096 / 2**20
+        number = int(stat.parent.name)
+        parents[number], pages[number] = int(fields[1]), int(fields[21])
+    family = {root}
+    while more := {number for number, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(pages.get(number, 0) for number in family) * 4096 / 2**20
