@@ -92,6 +92,9 @@ class ServerEngine:
         self._alive = False
         self._closed = False
         self._loop = asyncio.new_event_loop()
+        limits = httpx.Limits(max_connections=in_flight + 1, max_keepalive_connections=in_flight + 1)
+        self._client = httpx.AsyncClient(limits=limits)
+        self._watching = self._loop.create_task(self._watch())
         self._thread = threading.Thread(target=self._run, name="model-server", daemon=True)
         self._thread.start()
 
@@ -120,13 +123,14 @@ class ServerEngine:
         return self._tally.stats
 
     def close(self) -> None:
+        if self._closed:
+            return
         self._closed = True
         self._loop.call_soon_threadsafe(self._watching.cancel)
         self._thread.join()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._watching = self._loop.create_task(self._watch())
         try:
             self._loop.run_until_complete(self._watching)
         except asyncio.CancelledError:
@@ -143,13 +147,13 @@ class ServerEngine:
             self._in_flight.give_back("the engine is being closed")
 
     async def _watch(self) -> None:
-        limits = httpx.Limits(max_connections=self._most + 1, max_keepalive_connections=self._most + 1)
-        timeout = httpx.Timeout(self._settings.timeout_s, connect=2.0)
-        self._client = httpx.AsyncClient(limits=limits, timeout=timeout)
         while True:
             silent_s = time.monotonic() - self._in_flight.alive_at
             if not self._alive or silent_s > CANARY_AFTER_S:
-                await self._probe()
+                try:
+                    await self._probe()
+                except Exception:
+                    LOG.exception("looking at the model server failed in an unknown way; it is tried again")
             await asyncio.sleep(PROBE_S)
 
     async def _probe(self) -> None:
@@ -197,17 +201,19 @@ class ServerEngine:
 
     async def _generate(self, prompt: str) -> tuple[Answer, int]:
         """The answer, and how many tokens of the prompt the server's prefix cache held."""
-        detail = ""
+        detail, stale = "", False
         for attempt in range(self._settings.tries):
             if attempt:
                 await asyncio.sleep(FIRST_WAIT_S * 2 ** (attempt - 1))
             try:
-                model = self._model or await self._look_up_model()
+                model = self._model
+                if model is None or stale:
+                    model = await self._look_up_model()
                 completion = await self._complete(
                     prompt, model, self._settings.max_output_tokens, self._settings.timeout_s
                 )
             except _AnotherModel:
-                detail, self._model = "the server serves another model now", None
+                detail, stale = "the server serves another model now", True
             except httpx.HTTPStatusError as error:
                 detail = f"HTTP {error.response.status_code}: {error.response.text[:200]}"
                 if error.response.status_code in (400, 413, 422):
