@@ -11,6 +11,6 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
     py_modules=["cli"],
-    package_data={"schemas": ["*.avsc", "history/*.avsc"], "store": ["*.lua"], "simulation": ["*.json.gz"], "local": ["*.xml", "*.java"]},
+    package_data={"schemas": ["*.avsc", "history/*.avsc"], "store": ["*.lua"], "simulation": ["*.json.gz"], "local": ["*.xml", "*.java", "*.txt"]},
     entry_points={"console_scripts": ["aigq=cli:main"]},
 )

@@ -74,7 +74,7 @@ class Kafka:
 
     def _java(self) -> list[str | Path]:
         lib = jars(Path(__file__).with_name("kafka-pom.xml"))
-        return [JAVA.path(), *JVM, "-cp", f"{lib}/*"]
+        return [JAVA.path(), *JVM, f"-Djava.io.tmpdir={self.folder}", "-cp", f"{lib}/*"]
 
     def _properties(self) -> dict[str, str]:
         return {

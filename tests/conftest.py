@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
+from local.flink import Flink
+from local.flink import flink as start_flink
 from local.kafka import Kafka
 from local.kafka import kafka as start_kafka
 from local.prism import Prism
@@ -55,6 +57,13 @@ def prism(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prism]:
     """A runner, shared: run a pipeline on it with `prism.options`."""
     with start_prism(tmp_path_factory.mktemp("prism")) as runner:
         yield runner
+
+
+@pytest.fixture(scope="session")
+def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flink]:
+    """A Flink cluster with its job server and worker pool, shared: run a pipeline on it with `flink.options`."""
+    with start_flink(tmp_path_factory.mktemp("flink")) as cluster:
+        yield cluster
 
 
 @pytest.fixture
