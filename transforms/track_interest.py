@@ -53,6 +53,12 @@ class PartitionPosition:
     """Progress made by wall clock at a proven end; an earlier record is clamped to it."""
     saved_at: dict[int, float] = field(default_factory=dict)
     """Monotonic seconds of each shard's last save."""
+    seen: dict[int, int] = field(default_factory=dict)
+    """By shard, the offset up to which nothing is left to do: beyond the applied one lay records of other shards only."""
+
+    def ends(self, shard: int) -> int:
+        """The first offset at which the shard may have something to do."""
+        return max(self.applied[shard].next_offset, self.seen.get(shard, 0))
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,9 @@ class Tracker:
             for shard in range(self.store.shards)
             if shard in arrivals or now - position.saved_at.get(shard, 0.0) >= PROGRESS_MS / 1000
         ]
+        for shard in position.applied:
+            if shard not in due_for_progress and position.ends(shard) >= batch.start_offset:
+                position.seen[shard] = batch.next_offset
         pending = due_for_progress
         for _ in range(MOST_CONFLICTS):
             results = self._fold_and_save(batch, position, {shard: arrivals.get(shard, []) for shard in pending})
@@ -142,7 +151,7 @@ class Tracker:
             applied = position.applied.get(shard)
             if applied is None:
                 todo[shard] = events
-            elif batch.start_offset <= applied.next_offset <= batch.next_offset:
+            elif batch.start_offset <= position.ends(shard) and applied.next_offset <= batch.next_offset:
                 todo[shard] = [pair for pair in events if pair[0].offset >= applied.next_offset]
         users = {shard: list(dict.fromkeys(event.user for _, event in events)) for shard, events in todo.items()}
         loaded = self.store.load_many({shard: names for shard, names in users.items() if names})
@@ -229,6 +238,7 @@ class Tracker:
             batch.next_offset,
         )
         metrics.REWINDS.inc()
+        position.seen.pop(shard, None)
         self.rewind(batch.topic, batch.partition, result.applied.next_offset)
         return False
 

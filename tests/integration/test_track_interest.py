@@ -194,3 +194,13 @@ def test_a_partition_is_tracked_on_its_own(store):
     current.track(other)
     assert {a.next_offset for a in store.applied(1).values()} == {1}
     assert {a.next_offset for a in store.applied(0).values()} == {50}
+
+
+def test_a_shard_without_events_for_a_while_is_not_left_behind(store):
+    """Between two notes of progress a shard is saved only for events of its own; the offsets it skipped were not its own."""
+    records = [(T0 + n, BehaviourEvent(f"e{n}", f"u{n % 7}", "search", T0 + n, query=f"red tv {n}")) for n in range(40)]
+    current = tracker(store)
+    for at in range(len(records)):
+        current.track(batch(records, at, at + 1))
+    states, _ = expected(records)
+    assert states_in(store, states) == states
