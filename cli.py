@@ -1,6 +1,10 @@
 """`aigq ...`: every command of the product, each a thin call into the package that does the work."""
 
+import json
 import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
 
 import typer
 
@@ -35,6 +39,55 @@ def nearline(context: typer.Context) -> None:
     if "--supervise=no" in context.args or "--help" in arguments:
         raise typer.Exit(run(arguments))
     raise typer.Exit(supervise([sys.executable, "-m", "pipelines.nearline", *arguments]))
+
+
+@app.command()
+def import_log(
+    bootstrap: str = typer.Option(..., help="Kafka brokers."),
+    searches: Path = typer.Option(..., help="csv.gz: user, sku, category, query, click_time, query_time."),
+    products: Path = typer.Option(..., help="csv.gz: sku, title."),
+    categories: Path = typer.Option(..., help="json.gz: categories with id and name."),
+    topic: str = typer.Option("behaviour", help="Topic to write to; it must exist."),
+) -> None:
+    """A retailer's search log becomes events in Kafka, with its own times. Run the job with --log_clock=ingest_ms."""
+    from simulation.real_log import import_log as read_log
+    from simulation.real_log import produce
+
+    log = read_log(searches, products, categories)
+    written = produce(log.events, {"bootstrap.servers": bootstrap}, topic)
+    typer.echo(json.dumps({"written": written} | asdict(log.counts)))
+
+
+@app.command()
+def train(
+    version: str = typer.Argument(help="A new version: a version's name is never used again."),
+    models: Path = typer.Option(Path("models"), help="Folder of models; the bundle goes to MODELS/NAME/VERSION/."),
+    name: str = typer.Option("aigq-small", help="Name of the model."),
+    seed: int = typer.Option(1, help="Seed of market, samples and weights."),
+    minutes: float = typer.Option(22.0, help="Longest training time."),
+) -> None:
+    """Trains the small decoder on simulated shoppers, publishes the bundle and makes it the current version."""
+    from inference.model_bundle import promote, publish
+    from training.sft import Recipe
+    from training.sft import train as train_bundle
+
+    with tempfile.TemporaryDirectory() as folder:
+        train_bundle(folder, seed, Recipe(minutes=minutes), name, version)
+        typer.echo(f"published {publish(folder, models).path}")
+    promote(models, name, version)
+
+
+@app.command()
+def evaluate(
+    bundle: Path = typer.Argument(help="models/NAME/VERSION"),
+    shoppers: int = typer.Option(1_500, help="Held-out simulated shoppers."),
+    out: Path = typer.Option(Path("docs/results"), help="Folder for model.json and model.md."),
+) -> None:
+    """The model against popularity, repeats and bigrams on held-out simulated shoppers, with intervals."""
+    from training.evaluate import evaluate as evaluate_bundle
+    from training.evaluate import report
+
+    typer.echo(report(evaluate_bundle(bundle, shoppers, out)))
 
 
 @app.command()

@@ -22,10 +22,12 @@ from local.prerequisites import missing
 from local.tansu import tansu
 from local.topics import create_topics
 from local.valkey import valkey
-from schemas import QueryRun, codec
-from simulation import Market
+from schemas import BehaviourEvent, QueryRun
+from schemas.codec import encoder_for
+from simulation.market import Market
 from store.client import ShopperStore
 
+MODELS = Path(__file__).parent.parent / "models"
 EVENTS_PER_S = 20
 PARTITIONS = 4
 DRAIN_S = 150
@@ -41,17 +43,16 @@ class Progress:
     playing: bool = True
     users: set[str] = field(default_factory=set)
 
-    def table(self, counts: dict[str, int], waiting: int, leased: int) -> Table:
+    def table(self, fired: int, counts: dict[str, int], waiting: int, leased: int) -> Table:
         grid = Table.grid(padding=(0, 2))
         grid.add_row(
             f"[bold]{time.monotonic() - self.began:5.0f} s[/]", "shoppers play" if self.playing else "last lists"
         )
         grid.add_row("events", f"{self.events:,}")
-        grid.add_row("changes of interest", f"{counts.get('fired', 0):,}")
+        grid.add_row("changes of interest", f"{fired:,}")
         grid.add_row("waiting / at the model", f"{waiting:,} / {leased:,}")
-        ended = {name: count for name, count in counts.items() if name not in ("fired", "published")}
-        others = "  ".join(f"{name} {count:,}" for name, count in sorted(ended.items()))
-        grid.add_row("lists", f"[green]{counts.get('published', 0):,}[/]  [dim]{others}[/]")
+        others = "  ".join(f"{name} {count:,}" for name, count in counts.items() if count and name != "published")
+        grid.add_row("lists", f"[green]{counts['published']:,}[/]  [dim]{others}[/]")
         return grid
 
 
@@ -72,8 +73,7 @@ def run_demo(seconds: int, keep: bool, seed: int) -> int:
             process.python(
                 "cli",
                 *("run", "nearline", f"--bootstrap={broker.bootstrap}", f"--store={server.url}"),
-                *("--models", str(Path(__file__).parent.parent / "models"), f"--metrics_port={metrics_port}"),
-                f"--summary={folder / 'summary.json'}",
+                *(f"--models={MODELS}", f"--metrics_port={metrics_port}"),
             ),
             folder / "job.log",
         )
@@ -113,20 +113,19 @@ def _play(
 ) -> None:
     """Produces events in real time, then waits until no request waits or is in flight."""
     producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5})
-    events = Market(seed).live(EVENTS_PER_S, seconds)
+    events, encode = Market(seed).live(EVENTS_PER_S, seconds), encoder_for(BehaviourEvent)
     with Live(console=console, refresh_per_second=4, transient=False) as live:
 
         def show() -> bool:
             if not job.running:
                 raise JobEnded
             depth = store.depth()
-            counts = store.counts()
-            live.update(progress.table(counts, depth.waiting, depth.leased))
+            live.update(progress.table(store.fired(), store.counts(), depth.waiting, depth.leased))
             return bool(depth.waiting or depth.leased)
 
         shown_at = 0.0
         for event in events:
-            producer.produce("behaviour", key=event.user, value=codec.to_json(event))
+            producer.produce("behaviour", key=event.user, value=encode(event))
             producer.poll(0)
             progress.events += 1
             progress.users.add(event.user)
