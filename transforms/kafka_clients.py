@@ -222,3 +222,8 @@ def _poll_until(consumer: Consumer, note: Callable[[Message], None], done: Calla
 def canonical_id(topic_id: UUID) -> str:
     """As Kafka's own tools write it."""
     return urlsafe_b64encode(topic_id.bytes).decode().rstrip("=")
+
+
+def canonical(librdkafka_id: object) -> str:
+    """The same of librdkafka's id, which it writes in the other base64 alphabet."""
+    return str(librdkafka_id).replace("+", "-").replace("/", "_")

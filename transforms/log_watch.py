@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from transforms import metrics
-from transforms.kafka_clients import beginnings_now, broker_watcher, ends_now
+from transforms.kafka_clients import beginnings_now, broker_watcher, canonical, ends_now
 from transforms.log_position import (
     ReadRefused,
     ends_early,
@@ -32,6 +32,7 @@ BUSY_ASK_S = 1.0
 """While every partition delivers, ends are only needed for the lag."""
 LOOK_S = 5.0
 """Between looks at retention and the topic's identity."""
+COMMIT_S = 1.0
 ANSWER_S = 1.0
 DOWN_AFTER_S = 2.0
 """A broker that does not answer for longer is said to be down."""
@@ -51,11 +52,15 @@ class Reading:
     last_error: str = ""
     """Newest complaint of the consumer, for the report of silence."""
     out_of_range: set[int] = field(default_factory=set)
-    """Partitions whose position the broker refused."""
+    """Partitions whose position the broker refused, until the watch has looked why."""
+    seek_again: set[int] = field(default_factory=set)
+    """Partitions of those whose position is right after all."""
+    hint: dict[int, int] = field(default_factory=dict)
+    """Next offset by partition as far as the job is done: what the group is told."""
 
 
 class LogWatch:
-    """A thread beside one consumer. `every_step` runs on it too (commits, closing when idle)."""
+    """A thread beside one consumer. `every_step` runs on it too."""
 
     def __init__(
         self,
@@ -81,10 +86,12 @@ class LogWatch:
         self._stopped = threading.Event()
         self._watcher: AdminClient | None = None
         self._asked_at = self._looked_at = 0.0
+        self._committed: dict[int, int] = {}
+        self._committed_at = 0.0
         self._positions_then: dict[int, int] = {}
         self._down_since: float | None = None
         self._down_said = False
-        self._silence_said_at = time.monotonic()
+        self._started_at = self._silence_said_at = time.monotonic()
         self._idle: set[int] = set()
         self._thread = threading.Thread(target=self._run, name=f"watch-{plan.topic}", daemon=True)
         self._thread.start()
@@ -111,6 +118,9 @@ class LogWatch:
         if now - self._looked_at >= LOOK_S or self._reading.out_of_range:
             self._looked_at = now
             self._look(watcher, positions)
+        if self._settings.group and self._down_since is None and now - self._committed_at >= COMMIT_S:
+            self._committed_at = now
+            self._commit(watcher)
         if not self.read_out:
             self._say_silence(positions)
 
@@ -152,27 +162,49 @@ class LogWatch:
             (answer,) = watcher.describe_topics(TopicCollection([self._plan.topic]), request_timeout=ANSWER_S).values()
             topic = answer.result(ANSWER_S + 1)
             beginnings = beginnings_now(watcher, self._plan.topic, self._partitions, ANSWER_S)
+            ends = ends_now(watcher, self._plan.topic, self._partitions, ANSWER_S)
         except (KafkaException, TimeoutError) as error:
             self._no_answer(error)
             return
-        topic_id = str(topic.topic_id)
+        topic_id = canonical(topic.topic_id).replace("+", "-").replace("/", "_")  # librdkafka writes plain base64
         if topic_id not in {self._plan.topic_id, NO_ID}:
             self._refuse(topic_recreated(self._plan.topic, self._plan.topic_id, topic_id))
         elif len(topic.partitions) > self._plan.partitions:
             self._refuse(partitions_grew(self._plan.topic, self._plan.partitions, len(topic.partitions)))
-        for partition, position in positions.items():
-            if position < beginnings[partition] and self.gone.get(partition, 0) < beginnings[partition]:
-                lost = records_lost(self._plan.topic, partition, position, beginnings[partition])
-                if self._settings.on_lost_records == "fail":
-                    self._refuse(lost)
-                else:
-                    LOG.error(skipped(lost))
-                    self.gone[partition] = beginnings[partition]
-            elif partition in self._reading.out_of_range and partition in self.ends:
-                end, _ = self.ends[partition]
-                if position > end:
-                    self._refuse(ends_early(self._plan.topic, partition, position, end))
-        self._reading.out_of_range.clear()
+        for partition in tuple(self._reading.out_of_range):
+            self._judge(partition, positions.get(partition), beginnings[partition], ends[partition])
+            self._reading.out_of_range.discard(partition)
+
+    def _judge(self, partition: int, position: int | None, beginning: int, end: int) -> None:
+        """Why the broker refused to fetch at `position`. (What was deleted on the broker may already have been fetched, so
+        the refusal counts, not the comparison alone.)"""
+        if position is None or position < self.gone.get(partition, 0):
+            return
+        if position < beginning:
+            lost = records_lost(self._plan.topic, partition, position, beginning)
+            if self._settings.on_lost_records == "fail":
+                self._refuse(lost)
+            else:
+                LOG.error(skipped(lost))
+                self.gone[partition] = beginning
+        elif position > end:
+            self._refuse(ends_early(self._plan.topic, partition, position, end))
+        else:
+            self._reading.seek_again.add(partition)
+
+    def _commit(self, watcher: AdminClient) -> None:
+        """Not by the consumer: closing it would wait 45 s for an answer to a commit from a broker that is down."""
+        group, hint = self._settings.group, self._reading.hint
+        if hint == self._committed:
+            return
+        self._committed = hint
+        offsets = [TopicPartition(self._plan.topic, partition, offset) for partition, offset in hint.items()]
+        try:
+            request = ConsumerGroupTopicPartitions(group, offsets)
+            (answer,) = watcher.alter_consumer_group_offsets([request], request_timeout=ANSWER_S).values()
+            answer.result(ANSWER_S + 1)
+        except (KafkaException, TimeoutError) as error:
+            LOG.warning("group %s was not told its offsets (%s); nothing but lag monitors depends on it", group, error)
 
     def _refuse(self, refusal: ReadRefused) -> None:
         if self.refusal is None:
@@ -183,7 +215,7 @@ class LogWatch:
         now = time.monotonic()
         heard = self._reading.last_record_of
         for partition in positions:
-            silent_s = now - heard.get(partition, self._asked_at)
+            silent_s = now - heard.get(partition, self._started_at)
             if silent_s < SILENCE_S:
                 self._idle.discard(partition)
             elif partition not in self._idle and now - self._reading.last_record_at < SILENCE_S:

@@ -138,8 +138,9 @@ class LogReader(UnboundedReader):
         return self.advance()
 
     def advance(self) -> bool:
-        if DRAINING.is_set():
+        if DRAINING.is_set() and not self._finished:
             self._finished = True
+            self._source.log().read_out()
         if self._finished:
             return False
         self._rewind()

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
     KafkaError,
-    KafkaException,
     Message,
     TopicPartition,
 )
@@ -31,7 +30,6 @@ CLOSE_AFTER_S = 120.0
 """A consumer that nobody read from for so long is closed; the next reader makes a new one."""
 CLOSE_READ_OUT_S = 3.0
 """The same at the end of a bounded read: long enough for the last checkpoint to be finalised."""
-COMMIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +54,11 @@ class SharedLog:
         self._first: dict[int, int] = {}
         """Partitions that have delivered nothing since they were sought: the offset that came instead of the one sought."""
         self._used_at = time.monotonic()
-        self._hint: dict[int, int] = {}
-        self._committed: dict[int, int] = {}
-        self._committed_at = 0.0
         self._times_checked = settings.log_clock != "append"
         self.closed = False
         self._close_after_s = CLOSE_AFTER_S
-        self._consumer = log_consumer(
-            settings.kafka, settings.group, error_cb=self._on_error, on_commit=self._on_commit
-        )
-        self._watch = LogWatch(settings, plan, partitions, self._reading, self._housekeeping)
+        self._consumer = log_consumer(settings.kafka, settings.group, error_cb=self._on_error)
+        self._watch = LogWatch(settings, plan, partitions, self._reading, self._close_when_idle)
 
     def read(self, positions: Mapping[int, int], most: int) -> dict[int, Fetched]:
         """What has arrived behind `positions`, at most `most` records; never waits. Raises ReadRefused."""
@@ -75,6 +68,8 @@ class SharedLog:
                 raise self._watch.refusal
             if positions != self._at:
                 self._seek(positions)
+            elif self._reading.seek_again:
+                self._seek(dict(self._at))
             fetched = self._skip_what_is_gone()
             records: dict[int, list[Message]] = {}
             ends: dict[int, int] = {}
@@ -116,8 +111,7 @@ class SharedLog:
 
     def hint(self, offsets: Mapping[int, int]) -> None:
         """Tells the group, some time soon, how far the job is. Only lag monitors read it."""
-        if self._settings.group:
-            self._hint = {**self._hint, **offsets}
+        self._reading.hint = {**self._reading.hint, **offsets}
 
     def read_out(self) -> None:
         """Nobody will read on: no silence is reported any more, and the consumer is closed soon."""
@@ -129,7 +123,6 @@ class SharedLog:
         with self._lock:
             if not self.closed:
                 self.closed = True
-                self._commit()
                 self._consumer.close()
 
     def _seek(self, positions: Mapping[int, int]) -> None:
@@ -140,6 +133,7 @@ class SharedLog:
         self._at.clear()
         self._at.update(positions)
         self._first = dict.fromkeys(positions, -1)
+        self._reading.seek_again.clear()
         self._assign()
 
     def _assign(self) -> None:
@@ -199,7 +193,6 @@ class SharedLog:
                 ends[partition] = offset
         elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
             self._reading.out_of_range.add(partition)
-            self._first.setdefault(partition, -1)  # to be sought again once the watch has looked
         else:
             self._on_error(error)
 
@@ -207,10 +200,6 @@ class SharedLog:
         if str(error) != self._reading.last_error:
             LOG.warning("topic %s: %s", self._plan.topic, error)
         self._reading.last_error = str(error)
-
-    def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-        if error is not None:
-            LOG.warning("group %s was not told its offsets (%s); nothing depends on it", self._settings.group, error)
 
     def _check_times(self, first: Message) -> None:
         self._times_checked = True
@@ -228,27 +217,10 @@ class SharedLog:
             first.offset(),
         )
 
-    def _housekeeping(self) -> None:
+    def _close_when_idle(self) -> None:
         """On the watch's thread."""
-        now = time.monotonic()
-        if now - self._used_at > self._close_after_s:
+        if time.monotonic() - self._used_at > self._close_after_s:
             self.close()
-        elif now - self._committed_at >= COMMIT_S:
-            self._committed_at = now
-            with self._lock:
-                if not self.closed:
-                    self._commit()
-
-    def _commit(self) -> None:
-        hint = self._hint
-        if hint == self._committed:
-            return
-        self._committed = hint
-        offsets = [TopicPartition(self._plan.topic, partition, offset) for partition, offset in hint.items()]
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as error:
-            self._on_commit(error.args[0], offsets)
 
 
 _LOGS: dict[tuple[str, tuple[int, ...]], SharedLog] = {}
