@@ -163,7 +163,8 @@ class DeadLetterWriter:
                 "compression.type": "lz4",
                 "message.timeout.ms": int(self._deadline_s * 1000),
                 **self._kafka,
-            }
+            },
+            logger=LOG,
         )
         return self._producer
 
