@@ -101,7 +101,7 @@ class StoreBase:
         now = asdict(meta)
         changed = {name: old for name, old in asdict(pinned).items() if now[name] != old}
         what = "; ".join(f"{name} is {now[name]!r}, the namespace has {old!r}" for name, old in changed.items())
-        where = f"namespace {self.namespace!r} at {self.calls.url}: {what}. "
+        where = f"namespace {self.namespace!r} at {self.calls.where}: {what}. "
         if any(name in REBUILT_ONLY for name in changed):
             raise NamespaceMismatch(
                 f"{where}Its states would not be found under another sharding: go back to the old value, or use another "
@@ -153,7 +153,7 @@ class StoreBase:
         if reply[0] == b"fenced":
             ours, newer = self._epochs[stage], reply[1].decode()
             raise WriterFenced(
-                f"namespace {self.namespace!r} at {self.calls.url}: a newer writer of stage {stage!r} has begun (epoch "
+                f"namespace {self.namespace!r} at {self.calls.where}: a newer writer of stage {stage!r} has begun (epoch "
                 f"{newer}, ours {ours}, seen in shard {shard}). This one has stopped writing. Two jobs must not run one "
                 f"stage: stop the one that is not wanted; if it is the newer one, start this one again after that"
             )
@@ -163,6 +163,6 @@ class StoreBase:
         if self._topic_id is None:
             pinned = self.pinned()
             if pinned is None:
-                raise StoreError(f"namespace {self.namespace!r} at {self.calls.url} was never opened by a job")
+                raise StoreError(f"namespace {self.namespace!r} at {self.calls.where} was never opened by a job")
             self._topic_id = pinned.topic_id
         return f"{self._topic_id}:{partition}"

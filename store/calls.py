@@ -7,6 +7,7 @@ what it makes of a reply that it got at the second try.
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -65,9 +66,12 @@ class Calls:
     deadline_s: float
     on_retry: Callable[[str], None]
     """Called with the call's name at each retry."""
+    where: str = field(init=False)
+    """The URL as messages show it: without the password."""
     client: "Redis | RedisCluster" = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "where", re.sub(r"//[^@/]*@", "//***@", self.url))
         # RESP2: the same reply shapes from every server. No retries inside the client: they know nothing of our deadline.
         options: dict[str, Any] = {
             "protocol": 2,
@@ -130,12 +134,12 @@ class Calls:
                 return attempt(retried)
             except (RedisError, RedisClusterException) as error:
                 if not passes(error):
-                    raise StoreRefused(f"{self.url}: {call}: {error}") from error
+                    raise StoreRefused(f"store at {self.where}: {call}: {error}") from error
                 spent_s = time.monotonic() - begun
                 if spent_s + wait_s > self.deadline_s:
                     raise StoreUnavailable(
-                        f"store at {self.url}: {call} got no answer in {spent_s:.1f} s of retries (last: {error!r}). "
-                        f"Is the server up and reachable from here? `valkey-cli -u {self.url} ping` tells; a longer "
+                        f"store at {self.where}: {call} got no answer in {spent_s:.1f} s of retries (last: {error!r}). "
+                        f"Is the server up and reachable from here? `valkey-cli -u {self.where} ping` tells; a longer "
                         f"outage is waited for with --store_deadline_s (now {self.deadline_s:g})"
                     ) from error
                 LOG.warning("store: %s failed, again in %.2f s: %r", call, wait_s, error)

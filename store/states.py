@@ -173,7 +173,7 @@ class States(StoreBase):
         status, offset, clock_ms, conflated, *conflicts = reply.value
         if status == b"lost":
             raise StoreLost(
-                f"namespace {self.namespace!r} at {self.calls.url}: shard {shard} has lost everything that this job wrote to "
+                f"namespace {self.namespace!r} at {self.calls.where}: shard {shard} has lost everything that this job wrote to "
                 f"it (an emptied node, or a backup from before). Its states are to be folded from the log again: "
                 f"`aigq rebuild --namespace {self.namespace}`"
             )
