@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 CLOSE = 1e-9
 """Two writings of one sum differ by rounding. A decision that hangs by less than this may fall either way."""
+FOR_EVER_MS = 1 << 60
 STOP_WORDS = set("a an and at by for from in is it of on or the to with w".split())
 
 
@@ -95,8 +96,8 @@ class Shopper:
     """Decisions within rounding, with their offset: from there on the two writings may differ without a fault."""
 
 
-def fold_log(records: Iterable[Record], rule: Rule, progress_ms: dict[int, int] | None = None) -> dict[str, Shopper]:
-    """Every shopper of the topic. `progress_ms` is the log clock that each partition has reached after its last record."""
+def fold_log(records: Iterable[Record], rule: Rule, until_ms: int | None = None) -> dict[str, Shopper]:
+    """Every shopper of the topic. `until_ms` is the log clock reached after the last record; None: all that forms has fired."""
     shoppers: dict[str, Shopper] = {}
     clocks: dict[int, int] = {}
     for record in sorted(records, key=lambda r: (r.partition, r.offset)):
@@ -106,7 +107,7 @@ def fold_log(records: Iterable[Record], rule: Rule, progress_ms: dict[int, int] 
         outcome = take(shopper, event, record, clock, rule)
         shopper.outcomes[outcome] = shopper.outcomes.get(outcome, 0) + 1
     for shopper in shoppers.values():
-        fire(shopper, max(clocks[shopper.partition], (progress_ms or {}).get(shopper.partition, 0)), rule)
+        fire(shopper, FOR_EVER_MS if until_ms is None else max(until_ms, clocks[shopper.partition]), rule)
     return shoppers
 
 

@@ -84,7 +84,7 @@ def by_oracle(history: list[tuple[int, int, BehaviourEvent]], policy: TriggerPol
         Record(partition, offset, ingest, msgspec.json.encode(event))
         for offset, (partition, ingest, event) in enumerate(history)
     ]
-    return fold_log(records, rule_of(policy), {0: end_ms, 1: end_ms})["ann"]
+    return fold_log(records, rule_of(policy), end_ms)["ann"]
 
 
 def plain(behaviours: Any) -> list[tuple[Any, ...]]:
