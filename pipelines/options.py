@@ -12,6 +12,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from interest import TriggerPolicy
+from transforms.log_position import parse_time_ms
 
 
 def option(help: str, default: Any = MISSING, choices: tuple[str, ...] = ()) -> Any:
@@ -128,6 +129,12 @@ class NearlineSettings:
             "abcdefghijklmnopqrstuvwxyz0123456789-_."
         ):
             wrong.append(f"--namespace is 1 to 64 of a-z 0-9 - _ . ; got {self.namespace!r}")
+        for name, words in (("start", ("applied", "earliest", "latest")), ("end", ("", "now"))):
+            try:
+                value = getattr(self, name)
+                value in words or parse_time_ms(value)
+            except ValueError as error:
+                wrong.append(f"--{name}: {error}")
         if self.mapper and ":" not in self.mapper:
             wrong.append(f"--mapper is module:function; got {self.mapper!r}")
         if self.format == "confluent" and not self.schema_registry:

@@ -1,0 +1,54 @@
+"""Settings are checked before any work, all at once."""
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from interest import TriggerPolicy
+from pipelines.nearline import run
+from pipelines.options import NearlineOptions, NearlineSettings
+
+GOOD = ["--bootstrap=127.0.0.1:1", "--store=redis://127.0.0.1:1", "--stages=track"]
+
+
+def settings(*argv: str) -> NearlineSettings:
+    return PipelineOptions(list(argv)).view_as(NearlineOptions).settings()
+
+
+def test_the_defaults_are_the_policys_and_valid():
+    assert settings(*GOOD).errors() == []
+    assert settings(*GOOD).policy == TriggerPolicy()
+
+
+def test_all_errors_come_at_once_and_the_job_exits_2(capsys):
+    status = run(["--stages=both", "--shards=0", "--trigger_drift=2", "--namespace=Live!", "--format=confluent"])
+    said = capsys.readouterr().err
+    assert status == 2
+    for name in ("bootstrap", "store", "stages", "shards", "trigger_drift", "namespace", "format"):
+        assert f"--{name}" in said
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [
+        ("--kafka_config=sasl.mechanism", "--kafka_config"),
+        ("--mapper=mine", "--mapper"),
+        ("--block_list=nowhere.txt", "--block_list"),
+        ("--dead_letter_ratio=0", "--dead_letter_ratio"),
+        ("--trigger_settle_ms=20000", "--trigger_max_wait_ms"),
+        ("--lease_s=-1", "--lease_s"),
+    ],
+)
+def test_each_wrong_setting_is_named(argument, named):
+    errors = settings(*GOOD, argument).errors()
+    assert len(errors) == 1
+    assert errors[0].startswith(named)
+
+
+def test_security_settings_reach_every_kafka_client():
+    kafka = settings(*GOOD, "--kafka_config=security.protocol=SASL_SSL;sasl.username=a=b").kafka
+    assert kafka == {"bootstrap.servers": "127.0.0.1:1", "security.protocol": "SASL_SSL", "sasl.username": "a=b"}
+
+
+def test_a_time_without_a_zone_is_refused_before_any_work():
+    for name in ("start", "end"):
+        assert settings(*GOOD, f"--{name}=2026-11-24T02:10:00").errors()[0].startswith(f"--{name}: a time without zone")
