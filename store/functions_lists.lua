@@ -44,8 +44,8 @@ local function publish(keys, argv)
     return { result, stored }
   end
 
-  local erased = natural(redis.call('GET', tombstone) or '0', 'stored tombstone')
-  if redis.call('SISMEMBER', k.revoked, argv[8]) == 1 or as_of <= erased then
+  local erased = redis.call('GET', tombstone)
+  if redis.call('SISMEMBER', k.revoked, argv[8]) == 1 or (erased and as_of <= natural(erased, 'stored tombstone')) then
     return finally('refused', 'refused')
   end
   local runs, place, same = parse_runs(redis.call('GET', runs_key) or ''), 1, nil

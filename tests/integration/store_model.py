@@ -32,7 +32,7 @@ class Shopper:
     expired: bool = False
     """Of the lease."""
     runs: list[ModelRun] = field(default_factory=list)
-    erased: int = 0
+    erased: int = -1
 
 
 class Change(NamedTuple):

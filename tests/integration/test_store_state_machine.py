@@ -37,17 +37,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _changes(self, data: st.DataObject, shard: int) -> tuple[list[Change], list[StateChange]]:
         changes = []
-        for user in data.draw(st.lists(st.sampled_from(BY_SHARD[shard]), unique=True, max_size=3), "users"):
+        for user in data.draw(st.lists(st.sampled_from(BY_SHARD[shard]), unique=True, min_size=1, max_size=3), "users"):
             saves = self.model.shoppers[user].saves
-            expected = data.draw(st.sampled_from([saves, saves, saves, saves, max(0, saves - 1)]), "token of save")
+            expected = data.draw(st.sampled_from([saves] * 9 + [max(0, saves - 1)]), "token of save")
             fired = []
-            for as_of in sorted(data.draw(st.lists(TIMES, max_size=2), "fired")):
+            for as_of in sorted(data.draw(st.sampled_from([[], [1], [4], [7], [2, 5], [7, 9]]), "fired")):
                 known = [run for run, (owner, when) in self.runs.items() if owner == user and when == as_of]
-                run_id = data.draw(st.sampled_from([f"run-{len(self.runs)}", *known]), "run")
-                self.runs[run_id] = (user, as_of)
-                fired.append((run_id, as_of))
+                fired.append((data.draw(st.sampled_from([self._new_run(user, as_of), *known]), "run"), as_of))
             due = data.draw(st.none() | TIMES, "due")
-            erased = data.draw(st.sampled_from([None, None, None, 3, 6]), "erased")
+            erased = data.draw(st.sampled_from([None] * 6 + [4, 7]), "erased")
             changes.append(Change(user, expected, data.draw(st.binary(max_size=6)), due, tuple(fired), erased))
         return changes, [
             StateChange(
@@ -60,6 +58,11 @@ class StoreMachine(RuleBasedStateMachine):
             )
             for change in changes
         ]
+
+    def _new_run(self, user: str, as_of: int) -> str:
+        run_id = f"run-{len(self.runs)}"
+        self.runs[run_id] = (user, as_of)
+        return run_id
 
     def _remember_tokens(self, changes: list[Change]) -> None:
         for change in changes:
@@ -103,10 +106,22 @@ class StoreMachine(RuleBasedStateMachine):
         expected = self.model.claim(room, lasts)
         assert sorted((claim.user, claim.run_id, claim.attempt) for claim in claims) == sorted(expected)
 
+    @rule(user=st.sampled_from(sorted(USERS)), as_of=TIMES, promotion=st.integers(1, 2), lasts=st.booleans())
+    def fire_and_claim_and_publish(self, user: str, as_of: int, promotion: int, lasts: bool) -> None:
+        shopper, run_id = self.model.shoppers[user], self._new_run(user, as_of)
+        fired = StateChange(user, self.tokens[user, shopper.saves], b"", None, (Fired(run_id, as_of, run_id.encode()),))
+        change = Change(user, shopper.saves, b"", None, ((run_id, as_of),), None)
+        assert self.store.fire(shopper.shard, 0, [fired]).status == self.model.fire(0, [change]) == "saved"
+        self._remember_tokens([change])
+        self.claim(9, lasts)
+        self._publish(run_id, promotion, "m/1")
+
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), promotion=st.integers(1, 3), model=st.sampled_from(["m/1", "m/1", "m/2"]))
     def publish(self, data: st.DataObject, promotion: int, model: str) -> None:
-        run_id = self._any_run(data)
+        self._publish(self._any_run(data), promotion, model)
+
+    def _publish(self, run_id: str, promotion: int, model: str) -> None:
         user, as_of = self.runs[run_id]
         text = f"{run_id} by {promotion}"
         publication = a_list(user, run_id, as_of, promotion, model)
@@ -126,11 +141,13 @@ class StoreMachine(RuleBasedStateMachine):
         held = [r.run_id for s in self.model.shoppers.values() for r in (s.leased, s.waiting) if r]
         return data.draw(st.sampled_from(held + held + sorted(self.runs)), "run")
 
+    @precondition(lambda self: not self.model.revoked)
     @rule()
     def revoke(self) -> None:
         self.store.revoke("m/2")
         self.model.revoked.add("m/2")
 
+    @precondition(lambda self: not self.zombies)
     @rule()
     def a_newer_writer_begins(self) -> None:
         self.zombies = [self.store]
@@ -188,5 +205,5 @@ def test_random_histories_leave_the_store_as_the_model_says(valkey: Valkey) -> N
     machine = type("Machine", (StoreMachine,), {"url": valkey.url})
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=checks)
+        machine, settings=settings(max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=checks)
     )
