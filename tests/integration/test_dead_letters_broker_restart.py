@@ -1,0 +1,46 @@
+"""A broker that is killed while letters are written: `write` waits for it, and no letter is lost or doubled."""
+
+import threading
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+
+from local.kafka import kafka as start_kafka
+from local.topics import create_topics
+from schemas import DeadLetter
+from schemas.wire_avro import reader
+from transforms.dead_letters import DeadLetterWriter
+
+LETTERS, AT_ONCE = 300, 10
+
+
+def test_letters_outlive_a_killed_broker(tmp_path: Path) -> None:
+    read = reader(DeadLetter)
+    with start_kafka(tmp_path / "kafka") as broker:
+        create_topics(broker.bootstrap, ("dead-letters",), partitions=1)
+        writer = DeadLetterWriter({"bootstrap.servers": broker.bootstrap}, "dead-letters")
+        acknowledged, halfway = [], threading.Event()
+
+        def write() -> None:
+            for at in range(0, LETTERS, AT_ONCE):
+                letters = [DeadLetter("decode", "bad_json", "", "behaviour", 0, at + n, 0) for n in range(AT_ONCE)]
+                writer.write(letters)
+                acknowledged.extend(letters)
+                if at == LETTERS // 2:
+                    halfway.set()
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        assert halfway.wait(60)
+        broker.kill()
+        broker.start()
+        writing.join(90)
+        assert not writing.is_alive()
+
+        consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "test"})
+        low, high = consumer.get_watermark_offsets(TopicPartition("dead-letters", 0), timeout=30)
+        consumer.assign([TopicPartition("dead-letters", 0, low)])
+        found = [consumer.poll(30) for _ in range(high - low)]
+        consumer.close()
+    assert len(acknowledged) == LETTERS
+    assert [read(message.value()) for message in found if message] == acknowledged  # type: ignore[arg-type]
