@@ -30,8 +30,9 @@ LOG = logging.getLogger(__name__)
 ASK_S = 0.1
 BUSY_ASK_S = 1.0
 """While every partition delivers, ends are only needed for the lag."""
-LOOK_S = 5.0
-"""Between looks at retention and the topic's identity."""
+LOOK_S = 1.0
+"""Between looks at the topic's identity: so long may records of a recreated topic be taken for the old one's, if there are
+already more of them than were read."""
 COMMIT_S = 1.0
 ANSWER_S = 1.0
 DOWN_AFTER_S = 2.0
@@ -92,6 +93,8 @@ class LogWatch:
         self._down_since: float | None = None
         self._down_said = False
         self._started_at = self._silence_said_at = time.monotonic()
+        self._shrunk = False
+        """Whether an end went back: a sign of another topic behind the name."""
         self._idle: set[int] = set()
         self._thread = threading.Thread(target=self._run, name=f"watch-{plan.topic}", daemon=True)
         self._thread.start()
@@ -115,7 +118,7 @@ class LogWatch:
         if not busy or now - self._asked_at >= BUSY_ASK_S:
             self._asked_at = now
             self._ask_ends(watcher, positions)
-        if now - self._looked_at >= LOOK_S or self._reading.out_of_range:
+        if now - self._looked_at >= LOOK_S or self._reading.out_of_range or self._shrunk:
             self._looked_at = now
             self._look(watcher, positions)
         if self._settings.group and self._down_since is None and now - self._committed_at >= COMMIT_S:
@@ -138,6 +141,7 @@ class LogWatch:
                 time.monotonic() - self._down_since,
             )
         self._down_since, self._down_said = None, False
+        self._shrunk = any(end < self.ends.get(partition, (0, 0))[0] for partition, end in ends.items())
         self.ends = {partition: (end, asked_ms) for partition, end in ends.items()}
         for partition, end in ends.items():
             if partition in positions:

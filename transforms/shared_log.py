@@ -55,6 +55,8 @@ class SharedLog:
         """Partitions that have delivered nothing since they were sought: the offset that came instead of the one sought."""
         self._used_at = time.monotonic()
         self._times_checked = settings.log_clock != "append"
+        self._complaints = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
+        """Kinds of complaints that need no further line in the log."""
         self.closed = False
         self._close_after_s = CLOSE_AFTER_S
         self._consumer = log_consumer(settings.kafka, settings.group, error_cb=self._on_error)
@@ -197,9 +199,10 @@ class SharedLog:
             self._on_error(error)
 
     def _on_error(self, error: KafkaError) -> None:
-        if str(error) != self._reading.last_error:
-            LOG.warning("topic %s: %s", self._plan.topic, error)
         self._reading.last_error = str(error)
+        if error.code() not in self._complaints:  # a lost connection is the watch's to report
+            self._complaints.add(error.code())
+            LOG.warning("topic %s: %s", self._plan.topic, error)
 
     def _check_times(self, first: Message) -> None:
         self._times_checked = True
