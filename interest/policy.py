@@ -17,8 +17,10 @@ class TriggerPolicy:
     drift: float = 0.2
     """Share of the interest (0 .. 1, total variation) that must have moved since the last list. A fifth: in a session of
     ten behaviours two on a new subject reach it, one more of the old kind does not."""
-    evidence: float = 1.0
-    """Weight of new behaviours that must stand behind the drift: one search, or two clicks. A stray click starts nothing."""
+    evidence: float = 0.9
+    """Weight of new behaviours that must stand behind the drift: one search, or two clicks. A stray click starts nothing.
+    A tenth below 1, because a behaviour decays from its own time on: it always reaches the log a little later (at 1.0 no
+    single search was ever enough on a real broker); one that is two hours late still counts."""
     settle_ms: int = 3 * SECOND_MS
     """Quiet time after the newest behaviour. People refine a search within seconds; a list made in between is wasted."""
     max_wait_ms: int = 15 * SECOND_MS

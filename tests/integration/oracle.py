@@ -26,7 +26,7 @@ class Rule:
 
     trigger_version: str
     drift: float = 0.2
-    evidence: float = 1.0
+    evidence: float = 0.9
     settle_ms: int = 3_000
     max_wait_ms: int = 15_000
     cooldown_ms: int = 30_000
