@@ -1,0 +1,59 @@
+"""The campaign as a command. Exit 1 where a fault left anything lost, doubled, overwritten, stuck or orphaned."""
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.faults.campaign import Row, run_campaign
+from bench.faults.scenarios import FAULTS
+from bench.faults.stage import stage
+from bench.result import ROOT, machine, revision
+
+RESULT = ROOT / "docs" / "results" / "faults.json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=20, help="of each fault")
+    parser.add_argument("--only", default="", help="faults by name, separated by commas")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--per-s", type=float, default=200.0, help="events a second")
+    parser.add_argument("--models", type=Path, default=ROOT / "models")
+    parser.add_argument("--model", default="aigq-small")
+    parser.add_argument("--logs", type=Path, help="folder that keeps the servers' and jobs' logs")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    names = [name for name in arguments.only.split(",") if name]
+    unknown = set(names) - {fault.name for fault in FAULTS}
+    if unknown:
+        parser.error(f"no fault {', '.join(sorted(unknown))}; there are {', '.join(fault.name for fault in FAULTS)}")
+    faults = [fault for fault in FAULTS if not names or fault.name in names]
+    with tempfile.TemporaryDirectory(prefix="aigq-faults-") as made:
+        folder = arguments.logs or Path(made)
+        folder.mkdir(parents=True, exist_ok=True)
+        with stage(folder, arguments.models, arguments.model) as servers:
+            rows = run_campaign(servers, faults, arguments.runs, arguments.seed, arguments.per_s)
+    write(rows, arguments.result, arguments.seed)
+    return 0 if all(row.clean for row in rows) else 1
+
+
+def write(rows: list[Row], path: Path, seed: int) -> None:
+    result = {
+        "name": "faults",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **machine(),
+        "git": revision(),
+        "command": f"python -m bench.faults {' '.join(sys.argv[1:])}".strip(),
+        "seed": seed,
+        "faults": [asdict(row) | {"clean": row.clean} for row in rows],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""One run of a fault: load, strike, recovery, quiet, verdict. And many runs of many faults, a row each."""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.faults.load import Load
+from bench.faults.scenarios import Fault
+from bench.faults.stage import DidNotRecover, Stage
+from tests.integration.verdict import Verdict
+
+
+@dataclass
+class Row:
+    """What a fault came to, over all its runs."""
+
+    fault: str
+    does: str
+    runs: int = 0
+    events: int = 0
+    behaviours: int = 0
+    """Held at the end, all of them compared."""
+    requests: int = 0
+    lists: int = 0
+    """Requests that ended published."""
+    lost: int = 0
+    """Behaviours lost and requests that never came about."""
+    doubled: int = 0
+    """Behaviours doubled, requests that ended twice or have no ground."""
+    overwritten: int = 0
+    """Newer lists or requests that gave way to older ones."""
+    wrong_interest: int = 0
+    stuck: int = 0
+    """Requests that did not end, and jobs that did not recover."""
+    orphans: int = 0
+    """Processes that outlived their job."""
+    close_calls: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    recovery_s: list[float] = field(default_factory=list)
+    """Per run: from the end of the fault until all that lay in the log by then was applied."""
+    seeds: list[int] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """What was wrong in words, with the seed."""
+
+    @property
+    def clean(self) -> bool:
+        return not (self.lost or self.doubled or self.overwritten or self.wrong_interest or self.stuck or self.orphans)
+
+    def add(self, seed: int, events: int, verdict: Verdict) -> None:
+        self.events += events
+        self.behaviours += verdict.behaviours
+        self.requests += verdict.requests
+        self.lists += verdict.outcomes.get("published", 0)
+        self.lost += len(verdict.lost) + len(verdict.never_fired)
+        self.doubled += len(verdict.doubled) + len(verdict.ended_twice) + len(verdict.unfounded)
+        self.overwritten += len(verdict.overwritten) + len(verdict.newest_missing)
+        self.wrong_interest += len(verdict.interest)
+        self.stuck += len(verdict.stuck)
+        self.close_calls += verdict.close_calls
+        for outcome, count in verdict.outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+        if verdict.wrong:
+            self.wrong.append(f"seed {seed}: {verdict}")
+
+
+def try_fault(stage: Stage, fault: Fault, seed: int, row: Row, per_s: float = 200.0, before_s: float = 6.0) -> None:
+    """One run, added to `row`. The seed decides the events and the instant."""
+    rng = random.Random(seed)
+    stage.begin(f"{fault.name.replace('_', '-')}-{seed}-{int(time.time()) % 100_000}")
+    row.runs += 1
+    row.seeds.append(seed)
+    load = Load(stage.broker.bootstrap, stage.topic, seed, per_s, clock=fault.clock).start()
+    try:
+        if fault.model_absent_at_start:
+            stage.gate.shut()
+        stage.start_job(*(("--model_server=",) if fault.engine else ()))
+        stage.wait("first event applied", lambda: stage.has_reached(dict.fromkeys(range(4), 1)), fault.within_s)
+        if fault.engine:
+            stage.wait("first list", stage.has_published, 300)
+        time.sleep(rng.uniform(0, before_s))
+        fault.strike(stage, load, rng)
+        ends = stage.ends()
+        row.recovery_s.append(round(stage.wait("recovery", lambda: stage.has_reached(ends), fault.within_s), 2))
+        time.sleep(2)
+        load.stop()
+        stage.settle(fault.within_s)
+        row.add(seed, len(load.produced), stage.verdict())
+    except DidNotRecover as error:
+        row.stuck += 1
+        row.wrong.append(f"seed {seed}: {error}")
+    finally:
+        stage.gate.open()
+        if not load.stopped:
+            load.stop()
+        stage.close()
+        orphans = [orphan for job in stage.jobs for orphan in job.orphans()]
+        row.orphans += len(orphans)
+        row.wrong += [f"seed {seed}: orphan {orphan}" for orphan in orphans]
+
+
+def run_campaign(stage: Stage, faults: Sequence[Fault], runs: int, seed: int, per_s: float) -> list[Row]:
+    rows = []
+    for number, fault in enumerate(faults):
+        rows.append(Row(fault.name, fault.does))
+        for run in range(runs):
+            begun = time.monotonic()
+            try_fault(stage, fault, seed + 1_000 * number + run, rows[-1], per_s)
+            said = "clean" if rows[-1].clean else rows[-1].wrong[-1]
+            print(f"{fault.name} {run + 1}/{runs}: {said} ({time.monotonic() - begun:.0f} s)", flush=True)
+    return rows
