@@ -76,9 +76,6 @@ class SchemaRegistry:
         """Takes a schema as known, without asking."""
         self._readers[id] = reader
 
-    def close(self) -> None:
-        self._client.close()
-
     def _ask(self, id: int) -> BodyReader | Rejection:
         give_up, pause = time.monotonic() + self.deadline_s, 0.1
         while True:

@@ -33,11 +33,13 @@ def load_mapper(name: str) -> Mapper:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        mapper = getattr(importlib.import_module(module_name), function_name)
+        mapper = getattr(importlib.import_module(module_name), function_name, None)
     except ImportError as error:
         raise ValueError(f"--mapper {name}: {error}. Looked for it in {here} and in the installed packages.") from error
-    except AttributeError as error:
-        raise ValueError(f"--mapper {name}: module {module_name} has no {function_name}") from error
+    except Exception as error:  # whatever a user's module does while it is imported
+        raise ValueError(f"--mapper {name}: importing {module_name} raised {_where(error)}") from error
+    if mapper is None:
+        raise ValueError(f"--mapper {name}: module {module_name} has no {function_name}")
     if not callable(mapper):
         raise ValueError(f"--mapper {name}: {function_name} is a {type(mapper).__name__}, not a function")
     return mapper

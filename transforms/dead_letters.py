@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -194,8 +194,3 @@ def _bounded(letter: DeadLetter, most: int) -> DeadLetter:
     known, _, earlier = letter.detail.partition(CUT.partition("{}")[0])
     whole = int(earlier.split(" of ")[1].split(" ")[0]) if earlier else len(letter.raw)
     return replace(letter, raw=letter.raw[:most], detail=known + CUT.format(most, whole))
-
-
-def unique(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-    """Letters without those that a second reading made again; the first of each stays."""
-    return list({letter_id(letter): letter for letter in reversed(list(letters))}.values())[::-1]

@@ -37,6 +37,7 @@ def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A mapper in the current folder, as a user has it."""
     module = f"mapper_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{module}.py").write_text(MODULE, encoding="utf-8")
+    (tmp_path / f"broken_{module}.py").write_text("price = 1 / 0", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return f"{module}:to_event"
@@ -75,6 +76,7 @@ def test_a_mappers_event_is_checked_and_cleaned_like_any_other(name: str) -> Non
         ("to_event", "module:function"),
         ("no.such.module:to_event", "no.such"),
         ("{module}:nothing", "has no nothing"),
+        ("broken_{module}:to_event", r"ZeroDivisionError.* at broken_mapper_.*\.py:1"),
         ("{module}:not_a_function", "int, not a function"),
     ],
 )
