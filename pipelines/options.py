@@ -52,7 +52,7 @@ class NearlineSettings:
     schema_registry: str = option("URL of the schema registry for Confluent framing", "")
     mapper: str = option("module:function that reads your own events: bytes -> BehaviourEvent, or a reason", "")
     dead_letter_ratio: float = option("share of the last 1,000 records that may be dead before the job stops", 0.5)
-    dead_letter_run: int = option("dead records in a row before the job stops", 500)
+    dead_letter_run: int = option("dead records in a row before the job stops; 0 for no such limit", 500)
 
     store: str = option("URL of the key-value store: redis://, rediss://, unix://", "")
     namespace: str = option("namespace of the keys; another one is another, independent state", "live")
