@@ -70,7 +70,7 @@ def write(name: str, figures: Mapping[str, Any], targets: list[Target], seed: in
         "git": revision(),
         "command": f"python -m bench.{name}{' --small' if small else ''}",
         "seed": seed,
-        "targets": [asdict(target) | {"met": target.met} for target in targets],
+        "targets": [_as_json(target) for target in targets],
         "figures": figures,
     }
     path = (SMALL_RESULTS if small else RESULTS) / f"{name}.json"
@@ -81,6 +81,10 @@ def write(name: str, figures: Mapping[str, Any], targets: list[Target], seed: in
         print(f"{name}.{target.name} = {target.value:.4g} ({target.bound}) {verdict}", flush=True)
     print(f"written: {path.relative_to(ROOT)}", file=sys.stderr)
     return path
+
+
+def _as_json(target: Target) -> dict[str, Any]:
+    return asdict(target) | {"met": target.met, "cause": "" if target.met else target.cause}
 
 
 def machine() -> dict[str, Any]:

@@ -1,0 +1,183 @@
+"""Generated tokens a second through the whole job, against bare vLLM on the same prompts, with the same servers idling beside.
+
+Requests are made by the job's own tracking of simulated shoppers. Then, in turn: vLLM alone over the prompts of all requests, and
+the job (both branches) over the requests themselves: claim, prompt, generate, parse, store, results topic.
+"""
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import paired
+from bench.result import ROOT, Target, write
+from bench.servers import Servers, servers
+from bench.watched_job import POLL_S, watch
+from inference.model_bundle import latest
+from inference.prompt import build_prompt
+from local import process
+from local.topics import create_topics
+from schemas import BehaviourEvent, Change
+from schemas.codec import encoder_for
+from simulation.market import Market
+from store.client import ShopperStore
+
+LOG = logging.getLogger(__name__)
+START_MS = 1_700_000_000_000
+DAYS = 14
+WITHIN_S = 900.0
+decode_change = msgspec.msgpack.Decoder(Change).decode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--small", action="store_true", help="prove that it runs: one round, few prompts, no figures to quote"
+    )
+    parser.add_argument("--models", default="models")
+    parser.add_argument("--model", default="aigq-small")
+    parser.add_argument("--seed", type=int, default=101)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    served = latest(options.models, options.model)
+    if served is None:
+        sys.exit(f"no model is promoted in {options.models}/{options.model}; train one with `aigq train`")
+    rounds, shoppers = (1, 60) if options.small else (5, 1_500)
+    with servers() as at:
+        create_topics(at.kafka.bootstrap)
+        users = produce(at, Market(options.seed, shoppers))
+        bare, job, prompts = [], [], []
+        for number in range(rounds):
+            store = track(at, f"round{number}")
+            prompts = waiting_prompts(store, users)
+            measured = {}
+            for name in paired.in_turn(["bare", "job"], number):
+                measured[name] = (
+                    run_bare(at, served.path, prompts) if name == "bare" else run_job(at, store, options, len(prompts))
+                )
+                LOG.info("round %d: %s %s", number + 1, name, measured[name])
+            bare.append(measured["bare"])
+            job.append(measured["job"])
+    ratio = paired.ratio([run["tokens_per_s"] for run in job], [run["tokens_per_s"] for run in bare])
+    figures = {
+        "model": served.version,
+        "prompts": len(prompts),
+        "rounds": rounds,
+        "bare": bare,
+        "job": job,
+        "ratio": ratio.rounded() if rounds > 1 else ratio.value,
+    }
+    cause = "the job claims, parses and stores on the cores that the model computes on, and keeps 256 requests in flight, not all"
+    write(
+        "generation",
+        figures,
+        [Target("to_bare_vllm", round(ratio.value, 3), ">= 0.9", cause)],
+        options.seed,
+        options.small,
+    )
+
+
+def produce(at: Servers, market: Market) -> list[str]:
+    """Two weeks of the market, as an imported log: it carries its own log clock. Returns the shoppers."""
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": at.kafka.bootstrap, "partitioner": "murmur2_random"})
+    encode, users = encoder_for(BehaviourEvent), set()
+    for event in market.events(START_MS, DAYS):
+        users.add(event.user)
+        producer.produce(
+            "behaviour", encode(msgspec.structs.replace(event, ingest_ms=event.time_ms)), event.user.encode()
+        )
+        producer.poll(0)
+    producer.flush()
+    return sorted(users)
+
+
+def track(at: Servers, namespace: str) -> ShopperStore:
+    """The job's tracking alone: leaves at most one waiting request a shopper."""
+    store = ShopperStore(at.valkey.url, namespace)
+    command = process.python("pipelines.nearline", "--stages=track", *where(at, namespace))
+    watch(f"track-{namespace}", command, at.kafka.bootstrap, "behaviour", store, at.folder)
+    return store
+
+
+def where(at: Servers, namespace: str) -> list[str]:
+    return [
+        *(f"--bootstrap={at.kafka.bootstrap}", f"--store={at.valkey.url}", f"--namespace={namespace}"),
+        "--log_clock=ingest_ms",
+    ]
+
+
+def waiting_prompts(store: ShopperStore, users: list[str]) -> list[str]:
+    waiting = [request.waiting for request in map(store.request, users)]
+    changes = [decode_change(request.blob) for request in waiting if request]
+    return [build_prompt(change.profile, change.behaviours, change.as_of_ms) for change in changes]
+
+
+def run_bare(at: Servers, bundle: str, prompts: list[str]) -> dict[str, Any]:
+    file = at.folder / "prompts.json"
+    file.write_text(json.dumps(prompts))
+    done = subprocess.run(
+        process.python("bench.bare_vllm", bundle, str(file)),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    if done.returncode:
+        raise process.StartFailed(f"bench.bare_vllm ended with status {done.returncode}:\n{done.stderr[-3_000:]}")
+    return _rate(**json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def run_job(at: Servers, store: ShopperStore, options: argparse.Namespace, requests: int) -> dict[str, Any]:
+    """The time runs from the first request claimed to the last one ended; loading the model is apart, as it is for vLLM alone."""
+    summary = at.folder / f"{store.namespace}.json"
+    child = process.start(
+        f"job-{store.namespace}",
+        process.python(
+            "pipelines.nearline",
+            *(*where(at, store.namespace), "--max_age_s=0", f"--summary={summary}"),
+            *(f"--models={options.models}", f"--model={options.model}"),
+        ),
+        at.folder / f"job-{store.namespace}.log",
+        cwd=ROOT,
+    )
+    ended_before, begun, deadline = ended(store), 0.0, time.monotonic() + WITHIN_S
+    try:
+        while (done := ended(store) - ended_before) < requests:
+            begun = begun or (time.monotonic() if done or store.depth().leased else 0.0)
+            if not child.running or time.monotonic() > deadline:
+                raise process.StartFailed(f"the job ended {done} of {requests} requests:\n{child.log_tail(40)}")
+            time.sleep(POLL_S)
+        seconds = time.monotonic() - begun
+    finally:
+        child.stop(60)
+    counts = store.counts()
+    return _rate(_output_tokens(summary), seconds) | {
+        "published": counts["published"],
+        "malformed": counts["malformed"],
+    }
+
+
+def ended(store: ShopperStore) -> int:
+    return sum(store.counts().values())
+
+
+def _output_tokens(summary: Path) -> int:
+    return json.loads(summary.read_text())["summary"]["output_tokens"]
+
+
+def _rate(tokens: int, seconds: float) -> dict[str, Any]:
+    return {"tokens": tokens, "seconds": round(seconds, 2), "tokens_per_s": round(tokens / seconds, 1)}
+
+
+if __name__ == "__main__":
+    main()
