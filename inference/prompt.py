@@ -21,7 +21,7 @@ PROMPT_VERSION = "1"
 """Raised with every change of the text below: a bundle says which version it was trained on, a list which it came from."""
 
 MOST_BEHAVIOURS = 20
-"""Newest behaviours shown. Four of five shoppers of the simulation have fewer in their last two sessions."""
+"""Newest behaviours shown: two or three sessions."""
 MOST_CHARACTERS = 48
 """Of one behaviour's text; longer titles name colours and pack sizes at their end. Cut at a word."""
 MOST_FIELDS = 6
@@ -65,9 +65,11 @@ _PLAIN_INSTRUCTION = (
     "a line, as index|time|behaviour type|content, oldest first. Please recommend the next 10 queries that the shopper "
     "will search for, the most likely first, separated by semicolons, without explanation. "
 )
-# What would be read as structure, control and format characters, and lone surrogates, which no tokenizer can encode.
+# What would be read as structure, control and format characters, lone surrogates, which no tokenizer can encode, and the
+# dashes that shops put between the parts of a title.
 _STRUCTURE = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f<>{}|;\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ud800-\\udfff\\ufeff\\ufff9-\\uffff]"
+    r"|(?<=\s)[-–—](?=\s)"
 )
 _SPACES = re.compile(r"\s+")
 

@@ -4,6 +4,7 @@ Byte-level, so that every text has tokens and every answer decodes to exactly wh
 text of a shopper can turn into a special token on its way (`prompt.content` takes out what already looks like one).
 """
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,11 @@ END = "<end>"
 """Ends an answer."""
 SPECIAL_TOKENS: dict[str, str] = {PAD: "", END: ".", **COMPRESSED_TOKENS}
 """Token -> the plain form whose sub-words its embedding starts from."""
+_SPECIAL = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
-    """A BPE with `size` tokens, special ones included, learned from `texts` (what stands between special tokens).
+    """A BPE with `size` tokens, special ones included, learned from what stands between special tokens in `texts`.
 
     The same texts in the same order give the same tokenizer.
     """
@@ -37,7 +39,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator((part for text in texts for part in _SPECIAL.split(text) if part), trainer)
     return tokenizer
 
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 from itertools import accumulate
 from math import sqrt
 
-CATEGORIES_PER_DEPARTMENT = 28
+CATEGORIES_PER_DEPARTMENT = 18
 FLATNESS = 3.0
 """The r-th category is searched (r + FLATNESS)^-1.5 as much; docs/simulation.md says what that is calibrated to."""
 

@@ -20,7 +20,7 @@ TOKENIZER = train_tokenizer(["Please recommend the next 10 queries. Profile: Beh
 def test_a_prompt_shows_profile_and_behaviours_oldest_first_with_one_token_a_field():
     assert build_prompt({"gender": "F", "age": "44"}, HISTORY, AS_OF) == (
         "Please recommend the next 10 queries. Profile: {age: 44, gender: f}. Behaviours: "
-        '{<1><1_day_ago><search> dell laptop;;<2><now><click> dell - inspiron 15.6" laptop}<list>'
+        '{<1><1_day_ago><search> dell laptop;;<2><now><click> dell inspiron 15.6" laptop}<list>'
     )
 
 
