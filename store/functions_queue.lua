@@ -121,8 +121,9 @@ local function claim(keys, argv)
     return reply
   end
   for _, user in ipairs(redis.call('ZREVRANGE', k.wait, 0, take - 1)) do
-    local attempt, as_of, run_id, blob_at = parse_request(redis.call('HGET', k.wait_requests, user))
-    local blob = string.sub(redis.call('HGET', k.wait_requests, user), blob_at)
+    local request = redis.call('HGET', k.wait_requests, user)
+    local attempt, as_of, run_id, blob_at = parse_request(request)
+    local blob = string.sub(request, blob_at)
     attempt = string.format('%d', attempt + 1)
     remove_waiting(k, user)
     redis.call('HSET', k.lease_requests, user, attempt .. ' ' .. as_of .. ' ' .. run_id .. ' ' .. blob)

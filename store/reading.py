@@ -42,7 +42,7 @@ class Reading(StoreBase):
     def _counts(self) -> dict[str, int]:
         total: dict[str, int] = {}
         for reply in self.calls.many("counts", [("HGETALL", shard.key("counts")) for shard in self._shards]):
-            for name, value in _pairs(reply.value):
+            for name, value in reply.value.items():
                 total[name.decode()] = total.get(name.decode(), 0) + int(value)
         return total
 
@@ -52,7 +52,7 @@ class Reading(StoreBase):
         return [
             Ended(fields[b"run"].decode(), fields[b"user"].decode(), fields[b"outcome"].decode())
             for reply in self.calls.many("outcomes", commands)
-            for fields in (dict(_pairs(entry[1])) for entry in reply.value)
+            for _, fields in reply.value
         ]
 
     def depth(self) -> Depth:
@@ -62,7 +62,7 @@ class Reading(StoreBase):
             commands += [("ZRANGE", shard.key(name), 0, 0, "WITHSCORES") for name in ("wait", "parked")]
             commands += [("HLEN", shard.key(name)) for name in ("wait:req", "lease:req")]
         replies = [reply.value for reply in self.calls.many("depth", commands)]
-        oldest = [_score(reply) for reply in (*replies[0::4], *replies[1::4]) if reply]
+        oldest = [int(float(reply[1])) for reply in (*replies[0::4], *replies[1::4]) if reply]
         return Depth(sum(replies[2::4]), sum(replies[3::4]), min(oldest, default=None))
 
 
@@ -73,11 +73,3 @@ def _request(value: bytes | None) -> Request | None:
     if not header:
         raise ValueError(f"a stored request cannot be read: {value[:60]!r}")
     return Request(header[3].decode(), int(header[2]), int(header[1]), value[header.end() :])
-
-
-def _pairs(reply: list | dict) -> list[tuple[bytes, bytes]]:
-    return list(reply.items()) if isinstance(reply, dict) else list(zip(reply[::2], reply[1::2], strict=True))
-
-
-def _score(reply: list) -> int:
-    return int(float(reply[0][1] if isinstance(reply[0], tuple) else reply[1]))

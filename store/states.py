@@ -35,11 +35,7 @@ class States(StoreBase):
         progress: dict[tuple[int, int], Applied] = {}
         replies = self.calls.many("progress", [("HGETALL", shard.key("meta")) for shard in self._shards])
         for shard, reply in zip(self._shards, replies, strict=True):
-            fields = (
-                dict(zip(reply.value[::2], reply.value[1::2], strict=True))
-                if isinstance(reply.value, list)
-                else reply.value
-            )
+            fields = reply.value
             offset_of = f"offset:{prefix}".encode()
             for name, value in fields.items():
                 if name.startswith(offset_of):

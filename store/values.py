@@ -145,16 +145,16 @@ class Request:
     blob: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
+class Requests(NamedTuple):
     """Of one shopper: at most one waits and one is in flight."""
 
     waiting: Request | None
     leased: Request | None
 
 
-@dataclass(frozen=True, slots=True)
-class Depth:
+class Depth(NamedTuple):
+    """Of the queue, all shards together."""
+
     waiting: int
     leased: int
     oldest_as_of_ms: int | None
