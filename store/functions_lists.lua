@@ -19,7 +19,7 @@ local function parse_runs(value)
 end
 
 -- publish: KEYS shard, runs, tombstone. ARGV 1 stage, 2 epoch, 3 outcomes kept, 4 user, 5 run id, 6 as-of, 7 promotion,
--- 8 model version, 9 blob, 10 runs kept, 11 TTL, 12 whether to end the request ('1') or leave that to finish ('0').
+-- 8 model version, 9 blob, 10 runs kept, 11 TTL, 12 whether a stored list ends the request ('1') or leaves that to finish ('0').
 -- Returns 'published', 'repeated' (and the blob that is stored), 'older', 'refused' or 'unknown'.
 local function publish(keys, argv)
   local k, runs_key, tombstone = shard_of(keys), keys[10], keys[11]
@@ -37,7 +37,7 @@ local function publish(keys, argv)
   check_queue(k)
   local remove = find_request(k, user, run_id)
   local function finally(result, outcome, stored)
-    if remove and argv[12] == '1' then
+    if remove and (argv[12] == '1' or not stored) then
       remove(k, user)
       ended(k, kept, outcome, user, run_id)
     end

@@ -63,7 +63,8 @@ class RequestQueue(StoreBase):
     def publish(self, publication: Publication, end_request: bool = True) -> PublishResult:
         """Stores a list, unless a newer one, an erasure or a revoked model stands against it. Repeating it changes nothing.
 
-        end_request: False leaves the request leased, for a caller that has more to do before `finish(..., "published")`.
+        end_request: False leaves the request of a stored list (published, repeated) leased, for a caller that has more to do
+            before `finish(..., "published")`.
         """
         return self.publish_many([publication], end_request)[0]
 

@@ -255,6 +255,18 @@ def test_a_caller_with_more_to_do_ends_the_request_itself(store):
     assert ended(store) == {"published": 1}
 
 
+def test_a_list_that_is_not_stored_ends_its_request_whoever_ends_the_others(store):
+    for run_id, as_of, outcome in (("c", 30, "published"), ("d", 30, "older"), ("e", 40, "refused")):
+        fire(store, ANN, run_id, as_of)
+        store.claim(1, HOUR_MS)
+        if outcome == "refused":
+            store.revoke("small/1")
+        assert store.publish(a_list(ANN, run_id, as_of), end_request=False).outcome == outcome
+        assert (store.depth().leased == 0) == (outcome != "published")
+        store.finish(ANN, run_id, "published")
+    assert ended(store) == {"published": 1, "conflated": 1, "refused": 1}
+
+
 def test_the_same_request_fired_again_while_it_waits_or_is_in_flight_is_one_request(store):
     fire(store, ANN, "a", 10)
     fire(store, ANN, "a", 10)
