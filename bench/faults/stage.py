@@ -22,7 +22,7 @@ from tests.integration.oracle import Rule, fold_log, read_topic
 from tests.integration.oracle_store import read_progress, read_store
 from tests.integration.verdict import Verdict, judge
 
-PARTITIONS = 4
+PARTITIONS, SHARDS = 4, 16
 POLICY = TriggerPolicy(settle_ms=300, max_wait_ms=1_500, cooldown_ms=1_000, evidence=0.9)
 """Quick, so that a run of a minute sees many lists; the rules are those of production."""
 GRACE_S = 3.0
@@ -143,9 +143,8 @@ class Stage:
 
     def has_reached(self, ends: dict[int, int], clock_ms: int = 0) -> bool:
         """Whether every shard has applied every partition up to `ends`, and its clock has come to `clock_ms`."""
-        applied, _ = read_progress(self.store.url, self.name)
-        shards = {shard for shard, _ in applied}
-        return len(applied) == len(shards) * PARTITIONS and all(
+        applied, _ = read_progress(self.store.url, self.name, SHARDS)
+        return len(applied) == SHARDS * PARTITIONS and all(
             next_offset >= ends[partition] and clock >= clock_ms
             for (_, partition), (next_offset, clock) in applied.items()
         )
