@@ -29,14 +29,13 @@ SHUTDOWN_S = 15.0
 class VllmSettings:
     """How vLLM runs. The defaults are for a small model on a few cores, measured in docs/decisions/0003-generation.md."""
 
-    max_output_tokens: int = 160
-    """Ten queries are 40 to 70 tokens; a model that has not stopped by twice that will not."""
+    max_output_tokens: int | None = None
+    """None takes what the bundle's generation settings say."""
     max_running: int = 256
     """Sequences in one step of the model."""
     kv_cache_mb: int = 512
     block_size: int = 32
     """Tokens; only whole blocks are found in the prefix cache. On a CPU 32 is the least that its kernels like."""
-    temperature: float = 0.0
     dtype: str = "auto"
     """auto: fp32 on a CPU. bf16 is up to 50 times slower without native support; with AVX512_BF16 a model of hidden size 256
     made 125 instead of 232 tokens a second alone, and as many at 256 in flight. On AMX with a larger model measure anew."""
@@ -68,7 +67,7 @@ class Replica:
             self.in_flight.answer(number, GivenBack(f"the model is {self.state}"))
             return
         ids = self._tokenizer.encode(prompt).ids
-        most = self._max_model_len - self._settings.max_output_tokens
+        most = self._max_model_len - self._params.max_tokens
         # vLLM ends a prompt that leaves too little room for the answer silently, with finish_reason=length.
         if not 0 < len(ids) <= most:
             detail = f"the prompt has {len(ids)} tokens; the model reads 1 to {most}"

@@ -1,7 +1,6 @@
 """Starts vLLM for one bundle: the settings that pay on this machine. Importing it loads vLLM (a minute on a cold disk)."""
 
 import ctypes
-import json
 import multiprocessing
 import os
 import signal
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
+import msgspec
 import torch
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -72,13 +72,29 @@ def start_vllm(path: str, settings: "VllmSettings") -> tuple[AsyncLLM, SamplingP
     return llm, sampling(path, settings)
 
 
+class _Generation(msgspec.Struct):
+    """generation_config.json of a bundle, as transformers writes it."""
+
+    eos_token_id: int | list[int]
+    max_new_tokens: int = 160
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+
 def sampling(path: str, settings: "VllmSettings") -> SamplingParams:
-    """The cheapest output there is: token ids, once, at the end."""
-    eos = json.loads(Path(path, "generation_config.json").read_text())["eos_token_id"]
+    """The bundle's generation settings, and the cheapest output there is: token ids, once, at the end."""
+    bundle = msgspec.json.decode(Path(path, "generation_config.json").read_bytes(), type=_Generation)
+    ends = bundle.eos_token_id
     return SamplingParams(
-        temperature=settings.temperature,
-        max_tokens=settings.max_output_tokens,
-        stop_token_ids=eos if isinstance(eos, list) else [eos],
+        temperature=bundle.temperature if bundle.do_sample else 0.0,
+        top_k=bundle.top_k if bundle.do_sample else 0,
+        top_p=bundle.top_p if bundle.do_sample else 1.0,
+        repetition_penalty=bundle.repetition_penalty,
+        max_tokens=settings.max_output_tokens or bundle.max_new_tokens,
+        stop_token_ids=ends if isinstance(ends, list) else [ends],
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,

@@ -24,7 +24,7 @@ from training.tiny import random_bundle
 
 SETTINGS = VllmSettings(max_output_tokens=24, kv_cache_mb=64)
 PROMPT = "Please recommend the next 10 queries. Profile: {}. Behaviours: {<1><now><search> dell laptop}<list>"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1_200)
 
 
 @dataclass
@@ -73,7 +73,7 @@ def add_version(folder: Path, version: str) -> None:
     promote(folder / "models", "tiny", version)
 
 
-def until(done: Callable[[], object], most_s: float = 240) -> None:
+def until(done: Callable[[], object], most_s: float = 400) -> None:
     end = time.monotonic() + most_s
     while not done():
         assert time.monotonic() < end, "it did not come about"
