@@ -6,6 +6,7 @@ A missed target is no failure: it is written as missed, with its cause, into ben
 import subprocess
 import sys
 
+from bench import report
 from bench.result import ROOT, TARGETS
 
 
@@ -15,6 +16,8 @@ def main() -> int:
         print(f"== {name}", flush=True)
         if subprocess.run([sys.executable, "-m", f"bench.{name}", *sys.argv[1:]], cwd=ROOT, check=False).returncode:
             failed.append(name)
+    if "--small" not in sys.argv:
+        report.main()
     if failed:
         print(f"could not run: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
