@@ -16,8 +16,8 @@ install: .venv/installed
 # The stamp makes a second call free. A virtual environment that failed half-way has none, and is finished by the next.
 .venv/installed: requirements/dev.txt setup.py
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 (apt-get install python3.11-venv, or pyenv install 3.11)"; exit 2; }
-	@$(PYTHON) -m local.prerequisites demo
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m local.prerequisites demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
@@ -30,6 +30,7 @@ demo: install
 # One run, so that one closing line tells all of it; a file's tests stay in one process and share its servers.
 test: install
 	@$(BIN)/python -m local.prerequisites test
+	@$(BIN)/python -m local.fetch
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: install

@@ -73,8 +73,7 @@ class Kafka:
             raise process.StartFailed(f"kafka: its folder {self.folder} could not be formatted:\n{formatted.stdout}")
 
     def _java(self) -> list[str | Path]:
-        lib = jars(Path(__file__).with_name("kafka-pom.xml"))
-        return [JAVA.path(), *JVM, f"-Djava.io.tmpdir={self.folder}", "-cp", f"{lib}/*"]
+        return [JAVA.path(), *JVM, f"-Djava.io.tmpdir={self.folder}", "-cp", class_path()]
 
     def _properties(self) -> dict[str, str]:
         return {
@@ -103,6 +102,11 @@ class Kafka:
             return bool(AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=2).brokers)
         except KafkaException:
             return False
+
+
+def class_path() -> str:
+    """Fetches 44 MB once. Raises Missing."""
+    return f"{jars(Path(__file__).with_name('kafka-pom.xml'))}/*"
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What this machine needs that no Python requirement brings, and the command that brings it.
 
 `python -m local.prerequisites demo` (or `test`) lists what is missing and exits 2. Standard library only: `make install`
-runs it with the system's Python before anything is downloaded.
+runs it before anything is downloaded.
 """
 
 import os
