@@ -18,6 +18,10 @@ class ReadRefused(Exception):
     """The log is not what the store was made from. Starting again changes nothing: a person decides."""
 
 
+class NotAuthorised(ReadRefused):
+    """The broker does not take our credentials, or they do not reach as far as this topic."""
+
+
 class StoreLost(ReadRefused):
     """The group has read this topic, but the store has no trace of it."""
 
@@ -100,6 +104,13 @@ def checked_starts(log: LogBounds, starts: Offsets, on_lost_records: OnLostRecor
                 raise lost
             said.append(skipped(lost))
     return said
+
+
+def not_authorised(topic: str, bootstrap: str, complaint: str) -> NotAuthorised:
+    return NotAuthorised(
+        f"topic {topic}: {bootstrap} does not let us in ({complaint}). Check security.protocol, sasl.* and ssl.* in "
+        "--kafka_config, and the rights to READ and DESCRIBE the topic and to READ the group"
+    )
 
 
 def ends_early(topic: str, partition: int, position: int, end: int) -> LogEndsEarly:

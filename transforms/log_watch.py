@@ -27,7 +27,7 @@ from transforms.read_plan import ReadPlan, ReadSettings
 
 LOG = logging.getLogger(__name__)
 
-ASK_S = 0.1
+ASK_S = 0.05
 BUSY_ASK_S = 1.0
 """While every partition delivers, ends are only needed for the lag."""
 LOOK_S = 1.0

@@ -10,11 +10,12 @@ from typing import Literal
 
 from kafka.errors import KafkaError as PortableError
 
-from transforms.kafka_clients import KafkaSettings, LogAdministration, log_administration, reachable_ends
+from transforms.kafka_clients import KafkaSettings, LogAdministration, complaint_of, log_administration, reachable_ends
 from transforms.log_position import (
     LogBounds,
     OnLostRecords,
     checked_starts,
+    not_authorised,
     parse_time_ms,
     start_from_applied,
     wrong_timestamp_type,
@@ -22,6 +23,7 @@ from transforms.log_position import (
 
 LOG = logging.getLogger(__name__)
 RETRY_S = 2.0
+ASK_S = 5.0
 FETCH_S = 30.0
 """Longest wait for the last record of each partition."""
 
@@ -78,7 +80,7 @@ class ReadPlan:
 def plan_read(settings: ReadSettings, applied_offsets: Callable[[], Mapping[int, int]] = dict) -> ReadPlan:
     """Asks the broker and the store, and decides. `applied_offsets` gives the least next offset over shards by partition.
 
-    Raises ReadRefused (StoreLost, RecordsLost, LogEndsEarly, WrongTimestampType), ValueError for a wrong time, LookupError
+    Raises ReadRefused (StoreLost, RecordsLost, LogEndsEarly, WrongTimestampType, NotAuthorised), ValueError for a wrong time, LookupError
     where there is no such topic, TimeoutError where no broker answers within `broker_wait_s`.
     """
     deadline = time.monotonic() + settings.broker_wait_s
@@ -88,12 +90,15 @@ def plan_read(settings: ReadSettings, applied_offsets: Callable[[], Mapping[int,
                 return _plan(settings, administration, applied_offsets)
         except PortableError as error:
             bootstrap = settings.kafka["bootstrap.servers"]
+            complaint = complaint_of(settings.kafka, ASK_S) or repr(error)
+            if "uthenticat" in complaint or not error.retriable:
+                raise not_authorised(settings.topic, bootstrap, complaint) from error
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"no broker at {bootstrap} answered within {settings.broker_wait_s:.0f} s, last: {error!r}. Is it up, "
-                    "is the address right, do security.protocol and SASL settings match?"
+                    f"no broker at {bootstrap} answered within {settings.broker_wait_s:.0f} s, last: {complaint}. Is it up, "
+                    "is the address right, does security.protocol match?"
                 ) from error
-            LOG.warning("no answer from the broker at %s yet (%r); trying again", bootstrap, error)
+            LOG.warning("no answer from the broker at %s yet (%s); trying again", bootstrap, complaint)
             time.sleep(RETRY_S)
 
 

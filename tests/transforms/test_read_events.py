@@ -99,6 +99,7 @@ def test_credentials_reach_both_clients() -> None:
         }
     )
     assert portable == {
+        "bootstrap_timeout_ms": 5_000,
         "bootstrap_servers": ["a:1", "b:2"],
         "security_protocol": "SASL_SSL",
         "sasl_mechanism": "SCRAM-SHA-512",
