@@ -33,7 +33,7 @@ class Program:
         beside = Path(sys.executable).parent
         found = shutil.which(self.name) or shutil.which(self.name, path=str(beside))
         if not found:
-            raise Missing(f"{self.name} is missing; {self.needed_for} needs it. Bring it with: {self.bring}")
+            raise Missing(f"{self.name} is missing (for {self.needed_for}); bring it with: {self.bring}")
         return Path(found)
 
 
