@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
 
 from interest import FOLD_VERSION
+from local.flink import flink
 from local.prism import prism
 from pipelines import beam_workarounds, observability, worker
 from pipelines.options import NearlineOptions, NearlineSettings
@@ -60,7 +62,7 @@ def build(p: beam.Pipeline, job: Job, plan: ReadPlan | None) -> None:
     """Adds the branches that the settings name to a pipeline. `plan` says what is read; None without the track stage."""
     settings = job.settings
     if plan:
-        (
+        _ = (
             p
             | "read events" >> ReadEvents(read_settings(settings), plan)
             | "decode events" >> beam.ParDo(DecodeEvents(partial(worker.decoder, job)))
@@ -68,7 +70,7 @@ def build(p: beam.Pipeline, job: Job, plan: ReadPlan | None) -> None:
             | "end of track" >> EndOfBranch()
         )
     if settings.generates:
-        (
+        _ = (
             p
             | "claim requests" >> ClaimRequests(partial(worker.claimer, job), settings.poll_s)
             | "generate queries" >> beam.ParDo(GenerateQueries(partial(worker.generation, job)))
@@ -107,7 +109,10 @@ def run(argv: Sequence[str]) -> int:
             stack.callback(worker.close)
             pipeline = beam.Pipeline(options=PipelineOptions([*argv, *runner], streaming=True))
             build(pipeline, job, plan)
-            pipeline.run().wait_until_finish()
+            result = pipeline.run()
+            if not in_this_process(pipeline):
+                threading.Thread(target=lambda: DRAINING.wait() and result.cancel(), daemon=True).start()
+            result.wait_until_finish()
             status = 0
     except Exception as error:  # the process's last word, whatever went wrong
         status = A_PERSON_DECIDES if needs_a_person(error) else 1
@@ -192,12 +197,20 @@ def read_settings(settings: NearlineSettings) -> ReadSettings:
 
 @contextmanager
 def runner_options(options: PipelineOptions) -> Iterator[list[str]]:
-    """Options that lead to a runner: the one that was named, or a Prism of our own."""
-    if options.view_as(StandardOptions).runner or options.view_as(PortableOptions).job_endpoint:
+    """Options that lead to a runner: the one that was named, or a Prism (`flink`: a Flink cluster) of our own."""
+    named = options.view_as(StandardOptions).runner
+    if options.view_as(PortableOptions).job_endpoint or named not in (None, "flink"):
         yield []
         return
-    with tempfile.TemporaryDirectory(prefix="aigq-prism-") as folder, prism(Path(folder)) as runner:
+    start = flink if named == "flink" else prism
+    with tempfile.TemporaryDirectory(prefix="aigq-runner-") as folder, start(Path(folder)) as runner:
         yield runner.options
+
+
+def in_this_process(pipeline: beam.Pipeline) -> bool:
+    """Whether the steps run here, where SIGTERM reaches them. Elsewhere the job is cancelled: the store and the leases make
+    that as good as draining."""
+    return pipeline.options.view_as(PortableOptions).environment_type in (None, "LOOPBACK")
 
 
 def needs_a_person(error: Exception) -> bool:

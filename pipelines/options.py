@@ -131,8 +131,8 @@ class NearlineSettings:
             wrong.append(f"--namespace is 1 to 64 of a-z 0-9 - _ . ; got {self.namespace!r}")
         for name, words in (("start", ("applied", "earliest", "latest")), ("end", ("", "now"))):
             try:
-                value = getattr(self, name)
-                value in words or parse_time_ms(value)
+                if getattr(self, name) not in words:
+                    parse_time_ms(getattr(self, name))
             except ValueError as error:
                 wrong.append(f"--{name}: {error}")
         if self.mapper and ":" not in self.mapper:
