@@ -1,6 +1,6 @@
 """What vLLM alone makes of the same prompts: `LLM.generate` over all of them at once, with the job's engine settings.
 
-python -m bench.bare_vllm BUNDLE PROMPTS.json    (a JSON list of texts; prints tokens and seconds as JSON)
+python -m bench.bare_vllm BUNDLE PROMPTS.json RESULT.json    (vLLM itself prints, so the result is a file: tokens, seconds)
 """
 
 import json
@@ -13,7 +13,7 @@ from inference.model_bundle import ModelBundle
 from inference.replica import VllmSettings
 
 
-def main(path: str, prompts: list[str]) -> None:
+def main(path: str, prompts: list[str], result: Path) -> None:
     from inference.vllm_start import cores, sampling
 
     settings, encode = VllmSettings(), ModelBundle.open(path).tokenizer.encode
@@ -40,8 +40,8 @@ def main(path: str, prompts: list[str]) -> None:
     outputs = llm.generate(tokens, params, use_tqdm=False)
     seconds = time.monotonic() - begun
     made = sum(len(output.outputs[0].token_ids) for output in outputs)
-    print(json.dumps({"tokens": made, "seconds": seconds}), flush=True)
+    result.write_text(json.dumps({"tokens": made, "seconds": seconds}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], json.loads(Path(sys.argv[2]).read_text()))
+    main(sys.argv[1], json.loads(Path(sys.argv[2]).read_text()), Path(sys.argv[3]))

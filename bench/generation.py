@@ -122,10 +122,10 @@ def waiting_prompts(store: ShopperStore, users: list[str]) -> list[str]:
 
 
 def run_bare(at: Servers, bundle: str, prompts: list[str]) -> dict[str, Any]:
-    file = at.folder / "prompts.json"
+    file, result = at.folder / "prompts.json", at.folder / "bare.json"
     file.write_text(json.dumps(prompts))
     done = subprocess.run(
-        process.python("bench.bare_vllm", bundle, str(file)),
+        process.python("bench.bare_vllm", bundle, str(file), str(result)),
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -134,7 +134,7 @@ def run_bare(at: Servers, bundle: str, prompts: list[str]) -> dict[str, Any]:
     )
     if done.returncode:
         raise process.StartFailed(f"bench.bare_vllm ended with status {done.returncode}:\n{done.stderr[-3_000:]}")
-    return _rate(**json.loads(done.stdout.strip().splitlines()[-1]))
+    return _rate(**json.loads(result.read_text()))
 
 
 def run_job(at: Servers, store: ShopperStore, options: argparse.Namespace, requests: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import httpx
 
 from inference.model_bundle import latest
 from local import process
-from local.ports import free_port
+from local.ports import answers, free_port
 
 
 @dataclass
@@ -81,10 +81,7 @@ def model_server(folder: Path, models: Path, model: str) -> Iterator[Gate]:
     port = free_port()
 
     def ready() -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return answers(port) and httpx.get(f"http://127.0.0.1:{port}/health", timeout=30).status_code == 200
 
     command = [
         sys.executable,
