@@ -60,7 +60,7 @@ def log_consumer(settings: KafkaSettings, group: str, **more: Any) -> Consumer:
             "client.id": "aigq",
             # Tansu answers a waiting fetch only when its time is up: 40 ms wait is 69 ms to a DoFn at p95, 100 ms is 96 ms.
             "fetch.wait.max.ms": 40,
-            # 64 MB of read-ahead a partition is the default; a reader that stands still would hold it all.
+            # 64 MB of read-ahead is the default, and a reader that is slower than the broker holds all of it.
             "queued.max.messages.kbytes": 16_384,
             "fetch.queue.backoff.ms": 20,  # the default of 1,000 ms starves a fast reader each time its read-ahead is full
             "log_level": 2,  # it complains to standard error 20 times a second while a broker is down; error_cb says it once

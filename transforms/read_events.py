@@ -139,8 +139,7 @@ class LogReader(UnboundedReader):
 
     def advance(self) -> bool:
         if DRAINING.is_set() and not self._finished:
-            self._finished = True
-            self._source.log().read_out()
+            self._finish()
         if self._finished:
             return False
         self._rewind()
@@ -243,8 +242,12 @@ class LogReader(UnboundedReader):
         if self._ends is None or self._to_close:
             return
         if all(at >= self._ends[partition] for partition, at in self._read.items()):
-            self._finished = True
-            self._source.log().read_out()
+            self._finish()
             if self._source.finished():
                 LOG.info("topic %s: read to its end", self._plan.topic)
                 TRACKED.set()
+
+    def _finish(self) -> None:
+        self._finished = True
+        if (log := open_log(self._plan, self._source.partitions)) is not None:
+            log.read_out()

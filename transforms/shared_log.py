@@ -52,7 +52,7 @@ class SharedLog:
         self._reading = Reading()
         self._at = self._reading.positions
         self._first: dict[int, int] = {}
-        """Partitions that have delivered nothing since they were sought: the offset that came instead of the one sought."""
+        """Partitions that have delivered nothing since they were sought: the offset that came instead of the one sought, or -1."""
         self._used_at = time.monotonic()
         self._times_checked = settings.log_clock != "append"
         self._complaints = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
@@ -83,18 +83,13 @@ class SharedLog:
                     records[partition].append(message)
                 elif partition is not None:
                     records[partition] = [message]
-            again = False
             for partition, messages in records.items():
                 if (taken := self._take(partition, messages)) is not None:
                     fetched[partition] = taken
-                again = again or partition in self._first
             for partition, end in ends.items():
-                if end > self._at.get(partition, end) and not self._doubted(partition, end):
-                    before = fetched.get(partition) or Fetched([], [], [], end)
-                    fetched[partition] = Fetched(before.offsets, before.ingest_ms, before.values, end)
-                    self._at[partition] = end
-                again = again or partition in self._first
-            if again and self._first:
+                if (hole := self._take_end(partition, end, fetched.get(partition))) is not None:
+                    fetched[partition] = hole
+            if any(offset >= 0 for offset in self._first.values()):
                 self._assign()
             return fetched
 
@@ -180,6 +175,17 @@ class SharedLog:
             next_offset,
         )
 
+    def _take_end(self, partition: int, end: int, before: Fetched | None) -> Fetched | None:
+        """The fetch reached the end: further than the last record where markers of transactions follow it."""
+        at = self._at.get(partition)
+        if at is None or end < at or (end > at and self._doubted(partition, end)):
+            return None
+        self._first.pop(partition, None)
+        if end == at:
+            return None
+        self._at[partition] = end
+        return Fetched(before.offsets, before.ingest_ms, before.values, end) if before else Fetched([], [], [], end)
+
     def _doubted(self, partition: int, offset: int) -> bool:
         """A hole right behind a seek could be a record fetched before it: it is believed when it comes a second time."""
         if partition not in self._first or self._first[partition] == offset:
@@ -210,7 +216,8 @@ class SharedLog:
         if kind == TIMESTAMP_LOG_APPEND_TIME:
             return
         if self._plan.times_are_append is None:
-            raise wrong_timestamp_type(self._plan.topic, self._settings.kafka["bootstrap.servers"])
+            self._watch.refusal = wrong_timestamp_type(self._plan.topic, self._settings.kafka["bootstrap.servers"])
+            raise self._watch.refusal
         LOG.warning(
             "topic %s promises append time, but its first record (partition %s, offset %s) carries its producer's: it is "
             "older than the setting, or the broker is the embedded one, which keeps producers' times. They are used as the "
