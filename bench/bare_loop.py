@@ -13,6 +13,7 @@ from interest import FOLD_VERSION, TriggerPolicy
 from schemas.codec import decoder_for
 from store.client import NamespaceMeta, ShopperStore
 from transforms.batches import RecordBatch
+from transforms.collector import collect_seldom
 from transforms.dead_letter_limits import DeadLetterLimits
 from transforms.decode_events import EventDecoder
 from transforms.track_interest import Tracker
@@ -22,6 +23,7 @@ PARTITIONS = 4
 
 
 def main(bootstrap: str, topic: str, url: str, namespace: str, events: int) -> None:
+    collect_seldom()
     policy = TriggerPolicy()
     store = ShopperStore(url, namespace)
     store.open(NamespaceMeta(topic, topic, PARTITIONS, "murmur2", 16, FOLD_VERSION, policy.version))

@@ -1,5 +1,6 @@
 """What a measured process tells the benchmark: one JSON line at its end. Standard library alone: the peers run it too."""
 
+import gc
 import json
 import os
 import time
@@ -35,6 +36,12 @@ class Stopwatch:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._started
+
+
+def collect_seldom() -> None:
+    """The peers' garbage collector set as the job's own (transforms/collector.py): it would cost them as much."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def peak_mb() -> float:

@@ -20,6 +20,7 @@ from schemas.codec import decoder_for
 from store.client import ShopperStore
 from transforms import metrics
 from transforms.claim_requests import Claimer
+from transforms.collector import collect_seldom
 from transforms.dead_letter_limits import DeadLetterLimits
 from transforms.dead_letters import DeadLetterWriter, writer_of_process
 from transforms.decode_events import EventDecoder
@@ -100,6 +101,7 @@ def decoder(job: Job) -> EventDecoder:
 
 @once_per_process
 def tracker(job: Job) -> Tracker:
+    collect_seldom()
     return Tracker(store(job), job.settings.policy, letters(job), REWINDS.ask)
 
 

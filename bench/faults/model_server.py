@@ -15,6 +15,9 @@ from inference.model_bundle import latest
 from local import process
 from local.ports import answers, free_port
 
+CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+SETTINGS = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": CORES}
+
 
 @dataclass
 class Gate:
@@ -94,9 +97,7 @@ def model_server(folder: Path, models: Path, model: str) -> Iterator[Gate]:
     ]
     command += ["--port", str(port), "--served-model-name", served.version, "--dtype", "float32", "--enforce-eager"]
     command += ["--kv-cache-memory-bytes", str(128 << 20), "--block-size", "32"]
-    child = process.start(
-        "vllm", command, folder / "vllm.log", ready, within_s=400, env=os.environ | {"VLLM_NO_USAGE_STATS": "1"}
-    )
+    child = process.start("vllm", command, folder / "vllm.log", ready, within_s=900, env=SETTINGS)
     gate = Gate(port)
     gate.open()
     try:

@@ -14,7 +14,7 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition  # pyright: igno
 from bytewax.testing import run_main  # pyright: ignore[reportMissingImports]
 
 from bench.decision import Decision
-from bench.stopwatch import Measured, Stopwatch, peak_mb, tell
+from bench.stopwatch import Measured, Stopwatch, collect_seldom, peak_mb, tell
 from interest import EMPTY, Arrival, State
 from schemas import BehaviourEvent
 
@@ -30,6 +30,7 @@ class NoSink(DynamicSink):
 
 
 def main(bootstrap: str, topic: str, events: int, objects: bool) -> None:
+    collect_seldom()
     decision, stopwatch = Decision(), Stopwatch()
 
     # Decoding and the log clock come before the keyed step: within a batch that step takes shopper by shopper.

@@ -11,7 +11,7 @@ import time
 from quixstreams import Application, State, message_context  # pyright: ignore[reportMissingImports]
 
 from bench.decision import Decision
-from bench.stopwatch import Measured, Stopwatch, peak_mb, tell
+from bench.stopwatch import Measured, Stopwatch, collect_seldom, peak_mb, tell
 
 
 def main(bootstrap: str, topic: str, events: int, state_dir: str) -> None:
@@ -24,6 +24,7 @@ def main(bootstrap: str, topic: str, events: int, state_dir: str) -> None:
         loglevel="WARNING",
         consumer_extra_config={"fetch.wait.max.ms": 50, "queued.min.messages": 100_000},
     )
+    collect_seldom()
     decision, stopwatch = Decision(), Stopwatch()
     saved_after = 0.0
 
