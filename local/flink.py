@@ -89,8 +89,8 @@ class Flink:
         }[part]
         environment = {
             # The pool starts a bare `python`; of another environment, it would let the job hang in silence.
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PATH": _before(Path(sys.executable).parent, "PATH"),
+            "PYTHONPATH": _before(Path(__file__).parents[1], "PYTHONPATH"),
         }
         self.children[part] = process.start(
             part, command(), self.folder / f"{part}.log", ready, within_s=90, env=environment
@@ -108,11 +108,15 @@ class Flink:
 
     def kill_one_worker(self) -> int:
         """kill -9 of one Python worker, which the pool had started for a job; returns its process id."""
-        workers = _children_of(self.children["workers"].pid)
+        workers = self.workers()
         if not workers:
             raise RuntimeError("no Python worker runs: submit a job first")
         os.kill(workers[0], signal.SIGKILL)
         return workers[0]
+
+    def workers(self) -> list[int]:
+        """Process ids of the Python workers that are alive (the pool leaves killed ones unreaped)."""
+        return [pid for pid in _children_of(self.children["workers"].pid) if process.alive(pid)]
 
     def jobs(self) -> dict[str, str]:
         """State (RUNNING, RESTARTING, FINISHED, ...) of each job of the cluster by its Flink id."""
@@ -202,6 +206,10 @@ def flink(folder: Path) -> Iterator[Flink]:
         yield cluster
     finally:
         cluster.close()
+
+
+def _before(folder: Path, variable: str) -> str:
+    return os.pathsep.join(part for part in (str(folder), os.environ.get(variable, "")) if part)
 
 
 def _children_of(pid: int) -> list[int]:

@@ -133,16 +133,22 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
+def alive(pid: int) -> bool:
+    """Whether the process is there and more than a zombie."""
+    return _state_and_group(Path(f"/proc/{pid}/stat"))[0] not in "ZX"
+
+
 def _alive_in_group(group: int) -> bool:
-    """Whether a process of the group is more than a zombie (an orphan's zombie may stay until init looks)."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, its_group = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
-        except OSError:
-            continue  # gone meanwhile
-        if int(its_group) == group and state not in "ZX":
-            return True
-    return False
+    states = (_state_and_group(stat) for stat in Path("/proc").glob("[0-9]*/stat"))
+    return any(its_group == group and state not in "ZX" for state, its_group in states)
+
+
+def _state_and_group(stat: Path) -> tuple[str, int]:
+    try:
+        state, _, group = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+    except OSError:
+        return "X", 0  # gone
+    return state, int(group)
 
 
 def _wait_until_ready(child: Child, ready: Callable[[], bool] | None, within_s: float) -> None:

@@ -33,14 +33,14 @@ def test_a_child_and_its_children_die_when_the_parent_is_killed(tmp_path: Path) 
         guard = int(parent.stdout.readline())
         family = [guard, *(int((tmp_path / name).read_text()) for name in ("child", "grandchild"))]
         parent.send_signal(signal.SIGKILL)
-    _eventually(lambda: not any(_alive(pid) for pid in family))
+    _eventually(lambda: not any(process.alive(pid) for pid in family))
 
 
 def test_stop_ends_grandchildren_that_ignore_term(tmp_path: Path) -> None:
     script = f"(trap '' TERM; exec sleep 600) & echo $! > {tmp_path}/grandchild; exec sleep 600"
     child = process.start("stubborn", ["/bin/sh", "-c", script], None, ready=lambda: _written(tmp_path / "grandchild"))
     assert child.stop(5) == -signal.SIGTERM
-    assert not _alive(int((tmp_path / "grandchild").read_text()))
+    assert not process.alive(int((tmp_path / "grandchild").read_text()))
 
 
 def _written(path: Path) -> bool:
@@ -101,13 +101,6 @@ def test_a_build_that_fails_leaves_nothing_in_the_cache(tmp_path: Path, monkeypa
 
 def _importable() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def _eventually(condition: Callable[[], bool]) -> None:
