@@ -114,9 +114,9 @@ class LogAdministration:
         (topic,) = self._admin.describe_topics([self.topic])
         if not topic["partitions"]:
             return None
-        topic_id = topic.get("topic_id")
+        topic_id = UUID(str(topic.get("topic_id") or UUID(int=0)))
         return TopicFacts(
-            topic_id=canonical_id(UUID(str(topic_id))) if topic_id else self.topic,
+            topic_id=canonical_id(topic_id) if topic_id.int else self.topic,
             partitions=len(topic["partitions"]),
             timestamp_type=self._timestamp_type(),
         )

@@ -16,6 +16,7 @@ from local.prism import Prism
 from local.tansu import Tansu
 from local.tansu import tansu as start_tansu
 from tests.integration.reading import Collect, Reading, collected, produce, settings_for
+from transforms import log_watch
 from transforms.kafka_clients import log_administration
 from transforms.log_position import LogEndsEarly, StoreLost
 from transforms.read_events import ReadEvents
@@ -159,6 +160,25 @@ def test_a_dead_broker_is_not_an_idle_one(
         reading.until(lambda: sum(batch.idle_ms is None for batch in reading.batches[heard:]) >= 3)
         assert all(batch.idle_ms is None or batch.idle_ms <= killed_ms for batch in reading.batches[heard:])
         assert any("does not answer" in record.getMessage() for record in caplog.records)
+
+
+def test_silence_is_said_with_its_cause_and_an_idle_partition_is_named(
+    tansu: Tansu, fresh_topic: FreshTopic, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_watch, "SILENCE_S", 1.0)
+    caplog.set_level("INFO")
+    topic = fresh_topic(tansu.bootstrap, partitions=2)
+    settings = settings_for(tansu.bootstrap, topic)
+    reading = Reading(settings, plan_read(settings))
+    reading.until(lambda: "the topic is empty" in caplog.text)
+    numbers: Iterator[int] = iter(range(1_000_000))
+
+    def partition_0_is_named() -> bool:
+        produce(tansu.bootstrap, topic, 1, [next(numbers)])
+        return f"partition 0 of topic {topic} is idle while others deliver" in caplog.text
+
+    reading.until(partition_0_is_named)
+    reading.until(lambda: "everything was read, the producers are silent" in caplog.text)
 
 
 def test_the_group_learns_how_far_the_job_is(broker: Tansu | Kafka, fresh_topic: FreshTopic) -> None:
