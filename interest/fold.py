@@ -15,12 +15,14 @@ from msgspec.structs import replace
 
 from interest.parts import shares
 from interest.policy import TriggerPolicy
-from interest.state import KEY_BYTES, State, behaviour_id, behaviours_of, holds_id, key_of, pack_text
+from interest.state import KEY_BYTES, State, behaviour_id, behaviours_of, holds_id, key_of, pack_text, repack
 from schemas import BehaviourEvent, Change
 
 FOLD_VERSION = 1
 """Raised with every change of a rule below. Pinned in the store's namespace; another version is adopted, never mixed."""
 
+MOST_CATEGORIES = 64
+"""Above the behaviours kept by default; when more have gathered, those without a behaviour are dropped."""
 _REBASE_AFTER = 64
 """Half-lives after which weights get a new reference time: far from overflow (2^1023), rare enough to cost nothing."""
 
@@ -76,7 +78,11 @@ def fold(state: State, event: BehaviourEvent, arrival: Arrival, policy: TriggerP
     else:
         assert event.item is not None, "the decoder lets no click without an item through"
         text, category, weight = event.item.title, event.item.category, policy.click_weight
-    keys, texts, floor = _remember(state, key, pack_text(event.kind, category, text), clock, policy)
+    categories = state.categories if category in state.categories else (*state.categories, category)
+    packed = pack_text(event.kind, categories.index(category), text)
+    keys, texts, floor = _remember(state, key, packed, clock, policy)
+    if len(categories) > MOST_CATEGORIES:
+        texts, categories = repack(texts, categories)
     weights, reference = _weigh(state, text, category, weight, time, policy)
     evidence = state.evidence + weight * 2.0 ** ((time - clock) / policy.half_life_ms)
     enough = evidence >= policy.evidence and drift(weights, state.base) >= policy.drift
@@ -86,6 +92,7 @@ def fold(state: State, event: BehaviourEvent, arrival: Arrival, policy: TriggerP
             offset,
             keys,
             texts,
+            categories,
             floor,
             weights,
             reference,
@@ -161,7 +168,7 @@ def drift(weights: dict[str, float], base: dict[str, float]) -> float:
 
 
 def reasons(now: dict[str, float], base: dict[str, float], most: int = 3) -> tuple[str, ...]:
-    """The parts that gained most, for people: `category Laptops +0.41`."""
+    """The parts that gained most, for people: `#Laptops +0.41`."""
     gains = sorted(((share - base.get(part, 0.0), part) for part, share in now.items()), key=lambda g: (-g[0], g[1]))
     return tuple(f"{part} {gain:+.2f}" for gain, part in gains[:most] if gain >= 0.005)
 

@@ -1,4 +1,7 @@
-"""What a behaviour says about interest: its category and its content terms."""
+"""What a behaviour says about interest: its category, as the part `#Laptops`, and its content terms, as the parts `usb`, `hub`.
+
+No word begins with #, so the two cannot meet. The names are short because every shopper's state holds some forty.
+"""
 
 import re
 from functools import lru_cache
@@ -12,7 +15,7 @@ STOP_WORDS = frozenset("a an and at by for from in is it of on or the to with w"
 def terms(text: str, most: int) -> tuple[str, ...]:
     """The first `most` distinct content terms of a text, in order, as parts of an interest. Cached: queries repeat."""
     words = (word for word in WORDS.findall(text.lower()) if len(word) > 1 and word not in STOP_WORDS)
-    return tuple(f"term {word}" for word, _ in zip(dict.fromkeys(words), range(most), strict=False))
+    return tuple(word for word, _ in zip(dict.fromkeys(words), range(most), strict=False))
 
 
 def shares(text: str, category: str, category_share: float, most: int) -> tuple[tuple[str, float], ...]:
@@ -21,6 +24,6 @@ def shares(text: str, category: str, category_share: float, most: int) -> tuple[
     if not category:
         return tuple((word, 1 / len(words)) for word in words)
     if not words:
-        return ((f"category {category}", 1.0),)
+        return ((f"#{category}", 1.0),)
     each = (1 - category_share) / len(words)
-    return (f"category {category}", category_share), *((word, each) for word in words)
+    return (f"#{category}", category_share), *((word, each) for word in words)

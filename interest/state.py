@@ -13,8 +13,7 @@ import msgspec
 from schemas import Behaviour
 
 KEY_BYTES = 12
-SEPARATOR = "\x1f"
-"""Between category and text. The decoder replaces control characters, so neither holds one."""
+_FIRST_PLACE = ord("!")
 _KIND_CODE = {"search": "s", "click": "c"}
 _KIND = {code: kind for kind, code in _KIND_CODE.items()}
 
@@ -26,10 +25,13 @@ class State(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The newest offset folded in: at or below it, nothing is folded again."""
     keys: bytes = b""
     texts: tuple[str, ...] = ()
+    """Kind, category (its place in `categories`) and text, the first two one character each."""
+    categories: tuple[str, ...] = ("",)
+    """Categories of the behaviours; names are long, and a shopper has few."""
     floor: bytes = b""
     """Key of the newest behaviour that was trimmed: at or below it an event is too late to be told from a duplicate."""
     weights: dict[str, float] = {}
-    """Interest by part (`category X`, `term y`), in units of 2^((time - reference) / half-life): forward decay, so that an
+    """Interest by part (`#category`, `term`), in units of 2^((time - reference) / half-life): forward decay, so that an
     event touches only its own parts. Only shares of the sum mean anything."""
     reference_ms: int = 0
     base: dict[str, float] = {}
@@ -73,13 +75,25 @@ def holds_id(keys: bytes, id: int) -> bool:
     return at >= 0
 
 
-def pack_text(kind: str, category: str, text: str) -> str:
-    return f"{_KIND_CODE[kind]}{category}{SEPARATOR}{text}"
+def pack_text(kind: str, category: int, text: str) -> str:
+    return f"{_KIND_CODE[kind]}{chr(_FIRST_PLACE + category)}{text}"
+
+
+def place_of(packed: str) -> int:
+    """Place of a packed text's category."""
+    return ord(packed[1]) - _FIRST_PLACE
+
+
+def repack(texts: tuple[str, ...], categories: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Texts and categories without the categories that no text names any more."""
+    used = ("", *dict.fromkeys(categories[place_of(text)] for text in texts if categories[place_of(text)]))
+    places = {category: chr(_FIRST_PLACE + place) for place, category in enumerate(used)}
+    return tuple(text[0] + places[categories[place_of(text)]] + text[2:] for text in texts), used
 
 
 def behaviours_of(state: State) -> Iterator[Behaviour]:
     """The behaviours kept, oldest first."""
     for number, packed in enumerate(state.texts):
         key = int.from_bytes(state.keys[number * KEY_BYTES : (number + 1) * KEY_BYTES], "big")
-        category, _, text = packed[1:].partition(SEPARATOR)
-        yield Behaviour(key >> 48, key & (1 << 48) - 1, _KIND[packed[0]], text, category)  # type: ignore[arg-type]
+        category = state.categories[place_of(packed)]
+        yield Behaviour(key >> 48, key & (1 << 48) - 1, _KIND[packed[0]], packed[2:], category)  # type: ignore[arg-type]

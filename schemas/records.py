@@ -67,7 +67,7 @@ class Change(Struct, frozen=True, gc=False):
     evidence: float
     """Weight of the events since the last firing (a search 1, a click less)."""
     reasons: tuple[str, ...]
-    """The parts of the interest that grew most, e.g. `category Laptops +0.41`."""
+    """The parts of the interest that grew most, e.g. `#Laptops +0.41`."""
     trigger_version: str
     profile: dict[str, str]
     behaviours: tuple[Behaviour, ...]

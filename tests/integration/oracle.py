@@ -194,10 +194,10 @@ def _keep(shopper: Shopper, behaviour: Kept, clock: int, rule: Rule) -> None:
 
 def _weigh(shopper: Shopper, behaviour: Kept, weight: float, rule: Rule) -> None:
     words = [word for word in re.findall(r"\w+", behaviour.text.lower()) if len(word) >= 2 and word not in STOP_WORDS]
-    terms = [f"term {word}" for word in dict.fromkeys(words)][: rule.terms_per_behaviour]
+    terms = list(dict.fromkeys(words))[: rule.terms_per_behaviour]
     spread: dict[str, float] = {}
     if behaviour.category:
-        spread[f"category {behaviour.category}"] = rule.category_share if terms else 1.0
+        spread[f"#{behaviour.category}"] = rule.category_share if terms else 1.0
     for term in terms:
         spread[term] = (1 - rule.category_share if behaviour.category else 1) / len(terms)
     if behaviour.time_ms > shopper.faded_to_ms or not shopper.weights:

@@ -113,14 +113,13 @@ def _shopper(value: bytes) -> StoredShopper:
     elif form != 0:
         raise ValueError(f"a state has format {form}; this reader knows 0 (plain) and 1 (zstd)")
     fields: list[Any] = msgspec.msgpack.decode(blob)
-    partition, offset, keys, texts, _floor, weights, _reference, base, evidence, started, _newest, fired, profile = (
-        fields[:13]
-    )
+    partition, offset, keys, texts, categories, _floor, weights, _reference, base, evidence = fields[:10]
+    started, _newest, fired, profile = fields[10:14]
     kept = []
     for place, packed in enumerate(texts):
         key = int.from_bytes(keys[12 * place : 12 * place + 12], "big")
-        category, _, text = packed[1:].partition("\x1f")
-        kept.append(Kept(key >> ID_BITS, key % (1 << ID_BITS), KINDS[packed[0]], text, category))
+        category = categories[ord(packed[1]) - ord("!")]
+        kept.append(Kept(key >> ID_BITS, key % (1 << ID_BITS), KINDS[packed[0]], packed[2:], category))
     if len(keys) != 12 * len(texts):
         raise ValueError(f"a state has {len(texts)} texts and {len(keys)} bytes of keys")
     return StoredShopper(partition, offset, tuple(kept), weights, base, evidence, bool(started), fired, profile)

@@ -319,7 +319,7 @@ def _(way: Way) -> None:
 @row("a record that breaks the fold")
 def _(way: Way) -> None:
     # A state that no fold can have made (its text has no kind) and that is due: whatever comes next breaks on it.
-    broken = State(texts=("",), keys=key_of(NOW, 1), weights={"term x": 1.0}, started_ms=1, newest_ms=1)
+    broken = State(texts=("",), keys=key_of(NOW, 1), weights={"x": 1.0}, started_ms=1, newest_ms=1)
     saved = way.store.save(shard_of("u1", SHARDS), 0, 0, 0, 0, [StateChange("u1", b"", encode(broken), None, ())])
     assert saved.status == "saved"
     way.feed(to_json(search()), to_json(search(id="e2")))

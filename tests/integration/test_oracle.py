@@ -130,7 +130,7 @@ WRONGS: dict[str, tuple[str, Callable[[Stored], None]]] = {
     ),
     "an older list is served first": ("overwritten", swap_lists),
     "lists are gone": ("overwritten", lambda s: s.lists.clear()),
-    "weights moved": ("interest", lambda s: change(s, weights={**first(s).weights, "term tv": 9.0})),
+    "weights moved": ("interest", lambda s: change(s, weights={**first(s).weights, "tv": 9.0})),
     "evidence differs": ("interest", lambda s: change(s, evidence=first(s).evidence * (1 + 1e-6))),
 }
 

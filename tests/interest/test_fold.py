@@ -151,7 +151,7 @@ def test_the_reasons_name_what_grew():
     _, changes = run(
         [(T0, click(0, "lego castle", T0)), (T0, click(1, "lego", T0)), (T0 + 10_000, search(2, "tv", T0))]
     )
-    assert changes[0].reasons[0].startswith("category leg +0.50")
+    assert changes[0].reasons[0].startswith("#leg +0.50")
     assert changes[0].drift == 1.0
 
 
