@@ -183,7 +183,7 @@ def read_settings(settings: NearlineSettings) -> ReadSettings:
     return ReadSettings(
         kafka=settings.kafka,
         topic=settings.topic,
-        group=settings.group,
+        group=settings.consumer_group,
         start=settings.start,
         start_if_new=settings.start_if_new,  # type: ignore[arg-type]
         end=settings.end,

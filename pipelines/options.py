@@ -29,7 +29,7 @@ class NearlineSettings:
     results_topic: str = option("topic that every stored list is produced to; empty for none", "query-runs")
     dead_letter_topic: str = option("topic for records and outputs that could not be used", "dead-letters")
     group: str = option(
-        "consumer group: a hint of progress for lag monitors; the truth is in the store", "aigq-nearline"
+        "consumer group: a hint of progress for lag monitors (the truth is in the store); empty for aigq-NAMESPACE", ""
     )
     start: str = option(
         "where to begin: applied (in the store), earliest, latest, or a time (ISO with zone)", "applied"
@@ -100,6 +100,11 @@ class NearlineSettings:
         """Settings for every Kafka client."""
         pairs = (pair.partition("=") for pair in self.kafka_config.split(";") if pair)
         return {"bootstrap.servers": self.bootstrap} | {name.strip(): value for name, _, value in pairs}
+
+    @property
+    def consumer_group(self) -> str:
+        """One for each namespace: a group that has read where the store knows nothing means that the store was lost."""
+        return self.group or f"aigq-{self.namespace}"
 
     @property
     def tracks(self) -> bool:
