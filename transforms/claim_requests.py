@@ -124,9 +124,11 @@ class Claimer:
 
         Only for a while: a job that never catches up (or an imported log) still makes lists.
         """
-        if not progress or not self._catch_up_ms:
+        # A partition that has no records yet has no log clock, and nothing to be behind with.
+        clocks = [applied.clock_ms for applied in progress.values() if applied.clock_ms]
+        if not clocks or not self._catch_up_ms:
             return False
-        behind_ms = time.time() * 1000 - min(applied.clock_ms for applied in progress.values())
+        behind_ms = time.time() * 1000 - min(clocks)
         if behind_ms <= self._catch_up_ms:
             self._behind_since = None
             return False
