@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from bench.faults.model_server import Gate, model_server
 from interest import TriggerPolicy
@@ -153,11 +153,18 @@ class Stage:
         return read_store(self.store.url, self.name).counts.get("published", 0) > 0
 
     def ends(self) -> dict[int, int]:
-        """The log's ends now."""
+        """The log's ends now. A broker that has just come back leads nothing yet: it is asked again for a minute."""
         consumer = Consumer({"bootstrap.servers": self.broker.bootstrap, "group.id": "ends"})
+        parts = [TopicPartition(self.topic, partition) for partition in range(PARTITIONS)]
+        deadline = time.monotonic() + 60
         try:
-            parts = [TopicPartition(self.topic, partition) for partition in range(PARTITIONS)]
-            return {part.partition: consumer.get_watermark_offsets(part, timeout=60)[1] for part in parts}
+            while True:
+                try:
+                    return {part.partition: consumer.get_watermark_offsets(part, timeout=10)[1] for part in parts}
+                except KafkaException:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.2)
         finally:
             consumer.close()
 
