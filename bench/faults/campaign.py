@@ -90,6 +90,8 @@ def try_fault(stage: Stage, fault: Fault, seed: int, row: Row, per_s: float = 20
         load.stop()
         stage.settle(fault.within_s)
         row.add(seed, len(load.produced), stage.verdict())
+        if not any(fault.noticed in job.child.log.read_text(errors="replace") for job in stage.jobs):
+            raise DidNotRecover(f"no log says {fault.noticed!r}: the fault struck nothing, or was not noticed")
     except DidNotRecover as error:
         row.stuck += 1
         row.wrong.append(f"seed {seed}: {error}")

@@ -25,6 +25,8 @@ class Fault:
     engine: bool = False
     """Needs an engine in the job."""
     model_absent_at_start: bool = False
+    noticed: str = ""
+    """What the job's log must say afterwards: a fault that struck nothing proves nothing."""
     within_s: float = 120.0
     """How long recovery may take: a stuck job is told from a slow machine by this."""
 
@@ -115,7 +117,12 @@ FAULTS = (
     Fault("kill_engine", "kill -9 of vLLM's EngineCore", kill_engine, engine=True, within_s=300),
     Fault("restart_broker", "the broker is killed or stopped, and comes back", restart_broker),
     Fault("kill_store", "kill -9 of Valkey with append-only file", kill_store),
-    Fault("older_store", "an older append-only file is restored", restore_older_store),
+    Fault(
+        "older_store",
+        "an older append-only file is restored",
+        restore_older_store,
+        noticed="the store lost saves; reading them again",
+    ),
     Fault("two_instances", "a second job by mistake", second_instance),
     Fault("zombie", "a job sleeps 30 s while another takes over, then wakes", zombie(30), within_s=150),
     Fault("model_absent_at_start", "the model server is there 10 s late", model_away(10), model_absent_at_start=True),
