@@ -4,6 +4,8 @@ Broker, store and job are the real ones; the shoppers are simulated (simulation/
 play. Ends with a table of what the store holds for a few shoppers, and leaves nothing running.
 """
 
+import math
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -30,8 +32,14 @@ from store.client import ShopperStore
 MODELS = Path(__file__).parent.parent / "models"
 EVENTS_PER_S = 20
 PARTITIONS = 4
-DRAIN_S = 150
-"""Longest wait for the last lists after the shoppers have gone home; a cold start of vLLM takes most of it."""
+LIVE_S = 30
+"""Shoppers play at least this long after the model has come up: lists made from then on show what a deployment is like."""
+LONGEST_S = 300
+"""Longest play, for a machine on which vLLM does not come up sooner."""
+TELLING = 4
+"""Behaviours."""
+DRAIN_S = 60
+"""Longest wait for the last lists after the shoppers have gone home."""
 
 
 @dataclass
@@ -40,6 +48,7 @@ class Progress:
 
     began: float
     events: int = 0
+    published: int = 0
     playing: bool = True
     users: set[str] = field(default_factory=set)
 
@@ -58,7 +67,7 @@ class Progress:
 
 def run_demo(seconds: int, keep: bool, seed: int) -> int:
     """Runs the demo; returns the exit status: 0, 1 if no list came about, 2 if something is missing on this machine."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 130)
     if lacking := missing("demo"):
         console.print("\n".join(lacking), style="red")
         return 2
@@ -113,14 +122,17 @@ def _play(
 ) -> None:
     """Produces events in real time, then waits until no request waits or is in flight."""
     producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5})
-    events, encode = Market(seed).live(EVENTS_PER_S, seconds), encoder_for(BehaviourEvent)
+    events, encode = Market(seed).live(EVENTS_PER_S, LONGEST_S), encoder_for(BehaviourEvent)
+    first_list_at = math.inf
     with Live(console=console, refresh_per_second=4, transient=False) as live:
 
         def show() -> bool:
             if not job.running:
                 raise JobEnded
             depth = store.depth()
-            live.update(progress.table(store.fired(), store.counts(), depth.waiting, depth.leased))
+            counts = store.counts()
+            progress.published = counts["published"]
+            live.update(progress.table(store.fired(), counts, depth.waiting, depth.leased))
             return bool(depth.waiting or depth.leased)
 
         shown_at = 0.0
@@ -129,9 +141,14 @@ def _play(
             producer.poll(0)
             progress.events += 1
             progress.users.add(event.user)
-            if time.monotonic() - shown_at > 0.25:
-                shown_at = time.monotonic()
+            now = time.monotonic()
+            if now - shown_at > 0.25:
+                shown_at = now
                 show()
+                if progress.published:
+                    first_list_at = min(first_list_at, now)
+            if now > max(progress.began + seconds, first_list_at + LIVE_S):
+                break
         producer.flush(10)
         progress.playing = False
         settled = time.monotonic() + 5  # the last changes come due
@@ -141,13 +158,14 @@ def _play(
 
 
 def _show_lists(console: Console, store: ShopperStore, users: set[str], most: int = 6) -> int:
-    """Prints the newest lists of the shoppers with the most behaviours; returns how many shoppers have one."""
+    """Prints the newest lists, of shoppers who did enough to tell something; returns how many shoppers have one."""
     with_lists = [(user, runs[0]) for user in sorted(users) if (runs := store.runs(user))]
     behaviours = {user: _newest_behaviours(store, user) for user, _ in with_lists}
     table = Table(title="Lists in the store (simulated shoppers)", show_lines=True, title_justify="left")
     for heading in ("shopper", "newest behaviours", "why a list was due", "next queries", "seconds"):
         table.add_column(heading, overflow="fold")
-    for user, run in sorted(with_lists, key=lambda found: (-len(behaviours[found[0]]), found[0]))[:most]:
+    newest = sorted(with_lists, key=lambda found: -found[1].as_of_ms)
+    for user, run in [found for found in newest if len(behaviours[found[0]]) >= TELLING][:most]:
         queries = "\n".join(f"{number:2} {query}" for number, query in enumerate(run.queries, 1))
         table.add_row(user, "\n".join(behaviours[user][-6:]), "\n".join(run.reasons), queries, _seconds(run))
     console.print(table)
@@ -163,7 +181,7 @@ def _show_lists(console: Console, store: ShopperStore, users: set[str], most: in
 
 def _newest_behaviours(store: ShopperStore, user: str) -> list[str]:
     stored = store.state(user)
-    return [f"{b.kind:6} {b.text}" for b in behaviours_of(decode(stored.blob))] if stored else []
+    return [f"{b.kind} {b.text}" for b in behaviours_of(decode(stored.blob))] if stored else []
 
 
 def _seconds(run: QueryRun) -> str:
