@@ -41,7 +41,8 @@ class Row:
     """Lists whose writer died between storing and counting them; a newer request waited by then."""
     outcomes: dict[str, int] = field(default_factory=dict)
     recovery_s: list[float] = field(default_factory=list)
-    """Per run: from the end of the fault until all that lay in the log by then was applied."""
+    """Per run: from the end of the fault until all that lay in the log by then was applied (and, where
+    the model was struck, until the next list)."""
     seeds: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     """What was wrong in words, with the seed."""
@@ -81,11 +82,16 @@ def try_fault(stage: Stage, fault: Fault, seed: int, row: Row, per_s: float = 20
         stage.start_job(*(("--model_server=",) if fault.engine else ()))
         stage.wait("first event applied", lambda: stage.has_reached(dict.fromkeys(range(4), 1)), fault.within_s)
         if fault.engine:
-            stage.wait("first list", stage.has_published, 300)
+            stage.wait("first list", lambda: stage.published() > 0, 300)
         time.sleep(rng.uniform(0, before_s))
         fault.strike(stage, load, rng)
-        ends = stage.ends()
-        row.recovery_s.append(round(stage.wait("recovery", lambda: stage.has_reached(ends), fault.within_s), 2))
+        ends, lists = stage.ends(), stage.published()
+        recovery_s = stage.wait(
+            "recovery",
+            lambda: stage.has_reached(ends) and (not fault.strikes_model or stage.published() > lists),
+            fault.within_s,
+        )
+        row.recovery_s.append(round(recovery_s, 2))
         time.sleep(2)
         load.stop()
         stage.settle(fault.within_s)

@@ -24,6 +24,8 @@ class Fault:
     clock: ProducerClock = honest_clock
     engine: bool = False
     """Needs an engine in the job."""
+    strikes_model: bool = False
+    """It has recovered when there is a new list, not already when the log is applied."""
     model_absent_at_start: bool = False
     noticed: str = ""
     """What the job's log must say afterwards: a fault that struck nothing proves nothing."""
@@ -114,7 +116,7 @@ def nothing(stage: Stage, load: Load, rng: random.Random) -> None:
 
 FAULTS = (
     Fault("kill_job", "kill -9 of the job's process group", kill_job),
-    Fault("kill_engine", "kill -9 of vLLM's EngineCore", kill_engine, engine=True, within_s=300),
+    Fault("kill_engine", "kill -9 of vLLM's EngineCore", kill_engine, engine=True, strikes_model=True, within_s=300),
     Fault("restart_broker", "the broker is killed or stopped, and comes back", restart_broker),
     Fault("kill_store", "kill -9 of Valkey with append-only file", kill_store),
     Fault(
@@ -125,8 +127,20 @@ FAULTS = (
     ),
     Fault("two_instances", "a second job by mistake", second_instance),
     Fault("zombie", "a job sleeps 30 s while another takes over, then wakes", zombie(30), within_s=150),
-    Fault("model_absent_at_start", "the model server is there 10 s late", model_away(10), model_absent_at_start=True),
-    Fault("model_away", "the model server is away for a minute in mid-run", model_away(60), within_s=180),
+    Fault(
+        "model_absent_at_start",
+        "the model server is there 10 s late",
+        model_away(10),
+        strikes_model=True,
+        model_absent_at_start=True,
+    ),
+    Fault(
+        "model_away",
+        "the model server is away for a minute in mid-run",
+        model_away(60),
+        strikes_model=True,
+        within_s=180,
+    ),
     Fault(
         "duplicated_window", "a window of events is produced twice more, shuffled the last time", duplicate_and_shuffle
     ),
