@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from inference.engine import EngineState, EngineStats, GivenBack, OnDone, ServedModel
 from inference.in_flight import Tally
-from inference.replica import CANARY, Replica, VllmSettings
+from inference.replica import Replica, VllmSettings
 
 LOG = logging.getLogger(__name__)
 
@@ -21,8 +21,9 @@ WATCH_S = 1.0
 """How often the current version is looked up."""
 CANARY_AFTER_S = 10.0
 """A replica that has answered nothing for so long is asked for one token."""
-SILENT_S = 60.0
-"""A replica that owes answers and has given none for so long is dead: a full batch of 256 takes about 10 s."""
+SILENT_S = 90.0
+"""Without an answer and without a canary for so long a replica is dead: a step takes a tenth of a second, or seconds where the
+machine is overloaded."""
 DRAIN_S = 60.0
 MOST_BACKOFF_S = 60.0
 
@@ -126,10 +127,12 @@ class LocalEngine:
             return
         serving.poll()
         silent_s = time.monotonic() - serving.in_flight.alive_at
-        if serving.state == "ready" and serving.in_flight and silent_s > SILENT_S:
-            serving.fail(f"no answer for {silent_s:.0f} s with {len(serving.in_flight)} requests in flight")
-        elif serving.state == "ready" and not serving.in_flight and silent_s > CANARY_AFTER_S:
-            serving.submit("canary", CANARY, lambda _id, _answer: None)
+        if serving.state == "ready" and silent_s > SILENT_S:
+            serving.fail(
+                f"no answer and no canary for {silent_s:.0f} s with {len(serving.in_flight)} requests in flight"
+            )
+        elif silent_s > CANARY_AFTER_S:
+            serving.send_canary()
         if serving.state == "dead":
             LOG.error("model %s died (%s); starting it anew", serving.model.version, serving.error)
             self._serving = None

@@ -9,8 +9,13 @@ import logging
 import multiprocessing
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import psutil
+from tokenizers import Tokenizer
 
 from inference.engine import Answer, Generated, GivenBack, OnDone, Rejected, ServedModel
 from inference.in_flight import InFlight, Tally
@@ -21,7 +26,7 @@ LOG = logging.getLogger(__name__)
 
 CANARY = build_prompt({}, (), 0)
 """One token of answer to it says that the whole chain works."""
-SHUTDOWN_S = 15.0
+SHUTDOWN_S = 3.0
 """What vLLM's processes get to end by themselves before they are killed."""
 
 
@@ -54,6 +59,7 @@ class Replica:
         self.in_flight = InFlight(tally)
         self._settings = settings
         self._closing = False
+        self._canary_is_out = False
         self._children: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._llm: Any = None
@@ -84,6 +90,13 @@ class Replica:
         if self.state == "ready" and llm is not None and llm.errored:
             self._die("vLLM's engine process has died")
 
+    def send_canary(self) -> None:
+        """Asks for one token, if that is not under way: its answer counts as a sign of life. Answers to requests come only when
+        they are whole, which takes long in a full batch on a slow machine; a canary comes back after a step or two."""
+        if self.state == "ready" and not self._canary_is_out:
+            self._canary_is_out = True
+            self._loop.call_soon_threadsafe(self._begin_canary)
+
     def fail(self, why: str) -> None:
         """Declares it dead from outside: its processes are killed, because they may hang rather than run."""
         self._die(why)
@@ -106,7 +119,6 @@ class Replica:
             self._start()
             if self.state == "starting":
                 self._loop.run_until_complete(self._generate_canary())
-                self.in_flight.alive_at = time.monotonic()
                 self.state = "ready" if not self._closing else "dead"
             if self.state == "ready":
                 self._loop.run_forever()
@@ -117,10 +129,11 @@ class Replica:
         finally:
             self.state = "dead"
             self.in_flight.give_back(self.error or "the model is being closed")
+            processes = self._processes()
             if self._llm is not None:
                 self._llm.shutdown(timeout=SHUTDOWN_S)
                 self._llm = None
-            self._kill_children()
+            _kill(processes)
             pending = asyncio.all_tasks(self._loop)
             for task in pending:
                 task.cancel()
@@ -152,11 +165,18 @@ class Replica:
             if self._closing:
                 self._kill_children()
 
-    def _kill_children(self) -> None:
+    def _processes(self) -> list[psutil.Process]:
+        """EngineCore and what it started."""
+        found: list[psutil.Process] = []
         for child in multiprocessing.active_children():
             if child.pid in self._children:
-                child.kill()
-                child.join(1.0)
+                with suppress(psutil.NoSuchProcess):
+                    core = psutil.Process(child.pid)
+                    found += [core, *core.children(recursive=True)]
+        return found
+
+    def _kill_children(self) -> None:
+        _kill(self._processes())
 
     async def _generate_canary(self) -> None:
         from vllm import SamplingParams
@@ -165,9 +185,23 @@ class Replica:
         params = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
         async for _ in self._llm.generate({"type": "token", "prompt_token_ids": ids}, params, "canary"):
             pass
+        self.in_flight.alive_at = time.monotonic()
+
+    async def _send_canary(self) -> None:
+        try:
+            await self._generate_canary()
+        except Exception as error:  # no sign of life; what follows from that is the supervisor's
+            LOG.warning("a canary failed: %r", error)
+        finally:
+            self._canary_is_out = False
+
+    def _begin_canary(self) -> None:
+        self._keep(self._loop.create_task(self._send_canary()))
 
     def _begin(self, number: int, ids: list[int]) -> None:
-        task = self._loop.create_task(self._serve(number, ids))
+        self._keep(self._loop.create_task(self._serve(number, ids)))
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)  # the loop keeps only weak references
         task.add_done_callback(self._tasks.discard)
 
@@ -191,11 +225,8 @@ class Replica:
 
     def _read(self, output: Any) -> Answer:
         completion = output.outputs[0]
-        ids = list(completion.token_ids)
-        if ids and ids[-1] in self._params.stop_token_ids:
-            ids.pop()
         return Generated(
-            text=self._tokenizer.decode(ids, skip_special_tokens=False),
+            text=text_of(completion.token_ids, self._params.stop_token_ids or (), self._tokenizer),
             finish="length" if completion.finish_reason == "length" else "stop",
             prompt_tokens=len(output.prompt_token_ids),
             output_tokens=len(completion.token_ids),
@@ -211,3 +242,17 @@ class Replica:
         self.in_flight.give_back(self.error or "the model is being closed")
         if was_ready:
             self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+def text_of(ids: Sequence[int], ends: Sequence[int], tokenizer: Tokenizer) -> str:
+    """The text of an answer without its end token. Other special tokens stay: the separator of the list is one."""
+    whole = ids[:-1] if ids and ids[-1] in ends else ids
+    return tokenizer.decode(list(whole), skip_special_tokens=False)
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    """All of them at once: a hanging worker would not notice that its parent is gone."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=5.0)

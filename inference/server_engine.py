@@ -34,7 +34,7 @@ class ServerSettings:
     temperature: float = 0.0
     timeout_s: float = 60.0
     """For one answer, queueing in the server included."""
-    canary_timeout_s: float = 10.0
+    canary_timeout_s: float = 30.0
     tries: int = 4
     """Of one request, 0.2, 0.4, 0.8 s apart, before it is given back to its lease."""
 

@@ -56,7 +56,7 @@ def start_vllm(path: str, settings: "VllmSettings") -> tuple[AsyncLLM, SamplingP
         enable_prefix_caching=True,
         block_size=settings.block_size if on_cpu else None,
         kv_cache_memory_bytes=settings.kv_cache_mb << 20 if on_cpu else None,
-        max_num_seqs=settings.max_running,
+        max_num_seqs=settings.max_running + 1,  # a place for the canary
         disable_log_stats=True,
         enable_log_requests=False,
         distributed_executor_backend=OrphanSafeExecutor,

@@ -2,7 +2,10 @@
 
 from inference.engine import Answer, EngineStats, Generated, GivenBack, Rejected
 from inference.in_flight import InFlight, Tally
+from inference.prompt import SEPARATOR
+from inference.replica import text_of
 from inference.scripted_engine import MODEL, ScriptedEngine, generated
+from inference.vocabulary import END, token_id, train_tokenizer
 
 
 def test_a_request_is_answered_once_and_counted_once():
@@ -53,3 +56,14 @@ def test_a_full_engine_is_busy_and_has_no_room():
     engine.close()
     assert engine.state() == "ready"
     assert generated().finish == "stop"
+
+
+def test_the_separators_of_an_answer_reach_the_parser_and_its_end_does_not():
+    """Both are special tokens; an engine that drops the separator makes one long query of ten."""
+    tokenizer = train_tokenizer(["tv radio"], 300)
+    end = token_id(tokenizer, END)
+    ids = [*tokenizer.encode(" tv;; radio").ids, end]
+    assert token_id(tokenizer, SEPARATOR) in ids
+    assert text_of(ids, [end], tokenizer) == " tv;; radio"
+    assert text_of(ids[:-1], [end], tokenizer) == " tv;; radio", "cut off, without an end"
+    assert text_of([], [end], tokenizer) == ""
