@@ -64,15 +64,20 @@ def train(
     models: Path = typer.Option(Path("models"), help="Folder of models; the bundle goes to MODELS/NAME/VERSION/."),
     name: str = typer.Option("aigq-small", help="Name of the model."),
     seed: int = typer.Option(1, help="Seed of market, samples and weights."),
-    minutes: float = typer.Option(22.0, help="Longest training time."),
+    minutes: float = typer.Option(24.0, help="Longest training time."),
 ) -> None:
-    """Trains the small decoder on simulated shoppers, publishes the bundle and makes it the current version."""
+    """Trains the small decoder on simulated shoppers, measures it, publishes the bundle and makes it the current version."""
     from inference.model_bundle import promote, publish
+    from training.evaluate import evaluate as evaluate_bundle
+    from training.evaluate import record, report
     from training.sft import Recipe
     from training.sft import train as train_bundle
 
     with tempfile.TemporaryDirectory() as folder:
         train_bundle(folder, seed, Recipe(minutes=minutes), name, version)
+        found = evaluate_bundle(folder)
+        typer.echo(report(found))
+        record(folder, found)
         typer.echo(f"published {publish(folder, models).path}")
     promote(models, name, version)
 

@@ -131,9 +131,7 @@ def block_list(lines: Iterable[str]) -> frozenset[str]:
     return frozenset(phrase for phrase in phrases if phrase)
 
 
-def _drop_reason(  # noqa: PLR0911 (a list of rules reads best as one)
-    query: str, words: frozenset[str], seen: list[frozenset[str]], rules: QueryRules
-) -> DropReason | None:
+def _drop_reason(query: str, words: frozenset[str], seen: list[frozenset[str]], rules: QueryRules) -> DropReason | None:
     if not query:
         return "blank"
     if "\ufffd" in query:

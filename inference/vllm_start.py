@@ -60,6 +60,7 @@ def start_vllm(path: str, settings: "VllmSettings") -> tuple[AsyncLLM, SamplingP
         disable_log_stats=True,
         enable_log_requests=False,
         distributed_executor_backend=OrphanSafeExecutor,
+        logits_processors=["inference.vllm_distinct:DistinctQueries"],
     )
     try:
         llm = AsyncLLM.from_engine_args(args)

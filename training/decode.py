@@ -1,39 +1,63 @@
-"""Greedy lists from a decoder in torch, for measuring a model without a server. The job's own path is vLLM (inference/)."""
+"""Greedy lists from a decoder in torch, for training and measuring without a server. The job's own path is vLLM (inference/)."""
 
 from collections.abc import Sequence
 
 import torch
 from tokenizers import Tokenizer
-from transformers import Qwen3ForCausalLM
+from transformers import LogitsProcessor, LogitsProcessorList, Qwen3ForCausalLM
 
+from inference.distinct import Listed, stops_of
 from inference.vocabulary import END, PAD, token_id
 from training.decoder import MAX_ANSWER_TOKENS
 
 
-@torch.inference_mode()
 def greedy(
     model: Qwen3ForCausalLM, tokenizer: Tokenizer, prompts: Sequence[str], batch: int = 128
 ) -> list[tuple[str, bool]]:
     """(text, whether it came to its end) for each prompt, in order."""
-    end, pad = token_id(tokenizer, END), token_id(tokenizer, PAD)
+    end = token_id(tokenizer, END)
     encoded = [encoding.ids for encoding in tokenizer.encode_batch(list(prompts))]
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     texts: list[tuple[str, bool]] = [("", False)] * len(encoded)
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        longest = max(len(encoded[i]) for i in rows)
-        inputs = torch.tensor([[pad] * (longest - len(encoded[i])) + encoded[i] for i in rows])
-        mask = torch.tensor([[0] * (longest - len(encoded[i])) + [1] * len(encoded[i]) for i in rows])
-        made = model.generate(  # pyright: ignore[reportAttributeAccessIssue] (its protocol knows no properties)
-            input_ids=inputs,
-            attention_mask=mask,
-            do_sample=False,
-            max_new_tokens=MAX_ANSWER_TOKENS,
-            eos_token_id=end,
-            pad_token_id=pad,
-        )
-        for i, row in zip(rows, made[:, longest:].tolist(), strict=True):
-            ended = end in row
-            ids = row[: row.index(end)] if ended else row
-            texts[i] = tokenizer.decode(ids, skip_special_tokens=False), ended
+        for i, ids in zip(rows, greedy_ids(model, tokenizer, [encoded[i] for i in rows]), strict=True):
+            ended = ids[-1] == end
+            texts[i] = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False), ended
     return texts
+
+
+@torch.inference_mode()
+def greedy_ids(
+    model: Qwen3ForCausalLM, tokenizer: Tokenizer, prompts: Sequence[list[int]], most: int = MAX_ANSWER_TOKENS
+) -> list[list[int]]:
+    """The answers as tokens, the end token included where it was written. One batch: prompts of like length cost least."""
+    end, pad = token_id(tokenizer, END), token_id(tokenizer, PAD)
+    longest = max(map(len, prompts))
+    made = model.generate(  # pyright: ignore[reportAttributeAccessIssue] (its protocol knows no properties)
+        input_ids=torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts]),
+        attention_mask=torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]),
+        do_sample=False,
+        logits_processor=LogitsProcessorList([_Distinct(longest, stops_of(tokenizer), len(prompts))]),
+        max_new_tokens=most,
+        eos_token_id=end,
+        pad_token_id=pad,
+    )
+    answers = made[:, longest:].tolist()
+    return [ids[: ids.index(end) + 1] if end in ids else ids for ids in answers]
+
+
+class _Distinct(LogitsProcessor):
+    """What inference.vllm_distinct does in vLLM."""
+
+    def __init__(self, prompt_tokens: int, stops: frozenset[int], rows: int):
+        self._start = prompt_tokens
+        self._written: list[list[int]] = [[] for _ in range(rows)]
+        self._listed = [Listed(stops, written) for written in self._written]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        for row, (written, listed) in enumerate(zip(self._written, self._listed, strict=True)):
+            written.extend(input_ids[row, self._start + len(written) :].tolist())
+            if tokens := listed.banned():
+                scores[row, list(tokens)] = float("-inf")
+        return scores

@@ -7,6 +7,7 @@ the first n queries equals the shopper's next search (normalised). Intervals: 95
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 
@@ -18,7 +19,7 @@ from inference.output import QueryList, QueryRules, normalise, parse_list
 from simulation.market import DAY_MS, Market
 from training.baselines import baselines
 from training.decode import greedy
-from training.decoder import load_decoder
+from training.decoder import load_decoder, write_card
 from training.samples import LIST_LENGTH, Case, cases, histories
 from training.sft import START_MS, git_revision
 
@@ -56,12 +57,15 @@ class Evaluation(msgspec.Struct, frozen=True):
     machine: str
     git_revision: str
     model: str
-    digest: str
+    weights: str
+    """sha256 of model.safetensors."""
     seed: int
     shoppers: int
     cases: int
     valid_lists: float
-    """Share of outputs that hold ten distinct allowed queries."""
+    """Share of outputs that the job takes as lists (`inference.output.parse_list`: at least five good queries)."""
+    whole_lists: float
+    """Share of outputs that hold ten."""
     tokens_per_answer: float
     compression: float
     """Tokens of a compressed prompt over tokens of the same facts in plain words (AIGQ eq. 1), same vocabulary."""
@@ -97,16 +101,17 @@ def evaluate(path: str | Path, shoppers: int = 1_500, out: str | Path | None = N
     )
     found = Evaluation(
         simulated=True,
-        command=f"aigq evaluate {path} --shoppers {shoppers}",
+        command=f"aigq evaluate models/{bundle.card.name}/{bundle.card.version} --shoppers {shoppers}",
         date=datetime.now(UTC).date().isoformat(),
         machine=f"{platform.machine()}, {platform.processor() or platform.system()}, CPU",
         git_revision=git_revision(),
         model=f"{bundle.card.name}/{bundle.card.version}",
-        digest=bundle.digest,
+        weights=sha256((bundle.path / "model.safetensors").read_bytes()).hexdigest(),
         seed=seed + HELD_OUT,
         shoppers=len(groups),
         cases=len(tested),
-        valid_lists=round(sum(len(made) == LIST_LENGTH for made in lists) / len(lists), 4),
+        valid_lists=round(sum(bool(made) for made in lists) / len(lists), 4),
+        whole_lists=round(sum(len(made) == LIST_LENGTH for made in lists) / len(lists), 4),
         tokens_per_answer=_tokens(bundle, [text for text, _ in outputs]),
         compression=round(
             _tokens(bundle, [case.prompt() for case in tested[:500]])
@@ -125,6 +130,21 @@ def evaluate(path: str | Path, shoppers: int = 1_500, out: str | Path | None = N
     if out:
         _write(found, Path(out))
     return found
+
+
+def record(path: str | Path, found: Evaluation) -> ModelBundle:
+    """Writes what was measured into the bundle's card, before it is published."""
+    bundle = ModelBundle.open(path)
+    figures = {row.name: row.hr_10.value for row in found.rows}
+    metrics = bundle.card.metrics | {
+        "hr_10": figures["model"],
+        "popularity_hr_10": figures["popularity"],
+        "best_rule_hr_10": figures[found.best_rule],
+        "valid_lists": found.valid_lists,
+        "whole_lists": found.whole_lists,
+    }
+    write_card(bundle.path, msgspec.structs.replace(bundle.card, metrics=metrics))
+    return ModelBundle.open(path)
 
 
 def held_out(seed: int, shoppers: int, days: int) -> list[Case]:
@@ -188,12 +208,13 @@ HR@n: the shopper's next search is among the first n queries (normalised equalit
 {found.shoppers} shoppers ({found.cases} moments). The model hits {_shown(found.gain)} more of the next searches at 10 than
 {found.best_rule}, the best rule (paired). {found.seen_before:.1%} of the next searches were in the training log at all.
 
-- {found.valid_lists:.1%} of the greedy outputs are lists of ten distinct queries that keep every rule of `inference/output.py`.
+- {found.valid_lists:.1%} of the greedy outputs are lists by the job's rules (`inference/output.py`: at least five good queries);
+  {found.whole_lists:.1%} hold ten.
 - An answer has {found.tokens_per_answer} tokens; a compressed prompt has {found.compression:.0%} of the tokens of the plain one.
 
 | | |
 |---|---|
-| model | {found.model}, digest {found.digest[:16]} |
+| model | {found.model}, sha256 of its weights {found.weights[:16]}... |
 | command | `{found.command}` |
 | seed of the shoppers | {found.seed} |
 | date, machine | {found.date}, {found.machine} |

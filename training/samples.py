@@ -1,6 +1,6 @@
-"""From a behaviour log to what the model learns: history -> the next ten distinct queries of the same shopper, in order.
+"""From a behaviour log to what the model learns: history -> the next ten distinct queries of the same shopper, by interest.
 
-Only the log is read, never the simulation's latent interests. The order is time; a later recipe ranks by interest.
+Only the log is read, never the simulation's latent interests.
 """
 
 from collections import Counter, defaultdict
@@ -75,28 +75,67 @@ def cases(history: History, most: int, rng: Random, from_ms: int = 0) -> Iterato
         yield Case(history.user, history.profile, as_of, seen, later)
 
 
-def known_queries(log: Iterable[History]) -> frozenset[str]:
-    """Queries, normalised, that at least FEWEST_SHOPPERS searched."""
-    shoppers = Counter(
-        query for history in log for query in {normalise(b.text) for b in history.behaviours if b.kind == "search"}
-    )
-    return frozenset(query for query, count in shoppers.items() if count >= FEWEST_SHOPPERS)
+@dataclass(frozen=True)
+class QueryFacts:
+    """What a log tells of one query."""
+
+    shoppers: int
+    """How many searched it."""
+    category: str
+    """Leaf category of most clicks that follow it; empty where nobody clicked."""
 
 
-def next_list(case: Case, known: frozenset[str]) -> tuple[str, ...] | None:
-    """The label: the next ten known queries that differ from each other as the output parser wants it. None where the log
-    ends before there are ten: a list of another length would teach the model to stop early."""
+def query_facts(log: Iterable[History]) -> dict[str, QueryFacts]:
+    """Facts of every query that at least FEWEST_SHOPPERS searched, by its normal form."""
+    shoppers: dict[str, int] = Counter()
+    clicks: dict[str, Counter[str]] = defaultdict(Counter)
+    for history in log:
+        searched, query = set(), ""
+        for behaviour in history.behaviours:
+            if behaviour.kind == "search":
+                query = normalise(behaviour.text)
+                searched.add(query)
+            else:
+                clicks[query][behaviour.category] += 1
+        shoppers.update(searched)
+    return {
+        query: QueryFacts(count, min(clicks[query], key=lambda c: (-clicks[query][c], c)) if clicks[query] else "")
+        for query, count in shoppers.items()
+        if count >= FEWEST_SHOPPERS
+    }
+
+
+def next_list(case: Case, facts: dict[str, QueryFacts]) -> tuple[str, ...] | None:
+    """The label: the next ten known queries that differ from each other as the output parser wants it, by interest. None
+    where the log ends before there are ten: a list of another length would teach the model to stop early.
+
+    An interest is a leaf category; the one that is searched soonest stands first, and within it what most shoppers search,
+    so that a list goes from broad to narrow and then on. In mere order of time a list wanders to and fro, and a small
+    decoder that learns from such lists wanders in circles: none of its own had ten distinct queries.
+    """
     found: list[str] = []
     words: list[frozenset[str]] = []
     for query in case.next:
         normal = normalise(query)
         these = frozenset(normal.split())
-        if normal in known and not any(near_duplicates(these, other) for other in words):
+        if normal in facts and not any(near_duplicates(these, other) for other in words):
             found.append(query)
             words.append(these)
             if len(found) == LIST_LENGTH:
-                return tuple(found)
+                return by_interest(found, facts)
     return None
+
+
+def by_interest(queries: Sequence[str], facts: dict[str, QueryFacts]) -> tuple[str, ...]:
+    first: dict[str, int] = {}
+    for place, query in enumerate(queries):
+        first.setdefault(facts[normalise(query)].category, place)
+
+    def order(query: str) -> tuple[int, int, str]:
+        fact = facts[normalise(query)]
+        return first[fact.category], -fact.shoppers, query
+
+    return tuple(sorted(queries, key=order))
 
 
 def samples(log: Sequence[History], each: int, seed: int) -> Iterator[Sample]:
@@ -105,11 +144,11 @@ def samples(log: Sequence[History], each: int, seed: int) -> Iterator[Sample]:
     The history is cut to a random length: newcomers come with three behaviours and regulars with twenty, and short samples
     let a fixed time see nearly twice as many.
     """
-    known = known_queries(log)
+    facts = query_facts(log)
     rng = Random(f"samples {seed}")
     for history in log:
         for case in cases(history, each, rng):
-            label = next_list(case, known)
+            label = next_list(case, facts)
             shown = SHORTEST_HISTORY + int(rng.random() * (MOST_BEHAVIOURS + 1 - SHORTEST_HISTORY))
             if label:
                 yield Sample(replace(case, seen=case.seen[-shown:]).prompt(), answer(label))

@@ -96,6 +96,7 @@ def model_server(folder: Path, models: Path, model: str) -> Iterator[Gate]:
         "127.0.0.1",
     ]
     command += ["--port", str(port), "--served-model-name", served.version, "--dtype", "float32", "--enforce-eager"]
+    command += ["--logits-processors", "inference.vllm_distinct:DistinctQueries"]
     command += ["--kv-cache-memory-bytes", str(128 << 20), "--block-size", "32"]
     child = process.start("vllm", command, folder / "vllm.log", ready, within_s=900, env=SETTINGS)
     gate = Gate(port)

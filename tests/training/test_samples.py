@@ -1,14 +1,15 @@
 """What the model learns from: no sample knows its own future, and every label is a list that the parser accepts."""
 
+from itertools import groupby
 from random import Random
 
 import pytest
 
 from inference.output import QueryList, QueryRules, normalise, parse_list
-from schemas import BehaviourEvent
+from schemas import BehaviourEvent, Item
 from simulation.market import Market
 from training.baselines import baselines
-from training.samples import LIST_LENGTH, cases, histories, known_queries, next_list, samples
+from training.samples import LIST_LENGTH, QueryFacts, by_interest, cases, histories, next_list, query_facts, samples
 
 LOG = histories(Market(3, shoppers=60).events(0, 40))
 
@@ -47,21 +48,38 @@ def test_every_label_is_a_whole_list_in_the_parsers_eyes():
         assert not parsed.dropped
 
 
-def test_a_label_holds_the_next_queries_in_order_of_time():
-    known = known_queries(LOG)
+def test_a_label_holds_the_next_ten_queries_interest_by_interest_the_soonest_first():
+    facts = query_facts(LOG)
     for history in LOG[:20]:
         for case in cases(history, 2, Random(1)):
-            label = next_list(case, known)
+            label = next_list(case, facts)
             if label:
-                places = [case.next.index(query) for query in label]
-                assert places == sorted(places)
+                assert set(label) <= set(case.next)
+                interests = [facts[normalise(query)].category for query in label]
+                runs = [interest for interest, _ in groupby(interests)]
+                assert len(runs) == len(set(runs))
+                soonest = next(query for query in case.next if normalise(query) in facts)
+                assert runs[0] == facts[normalise(soonest)].category
+
+
+def test_within_an_interest_a_label_goes_from_what_many_search_to_what_few_do():
+    facts = {"tv": QueryFacts(90, "TVs"), "sony tv": QueryFacts(20, "TVs"), "lamp": QueryFacts(50, "Lamps")}
+    assert by_interest(["sony tv", "lamp", "tv"], facts) == ("tv", "sony tv", "lamp")
+
+
+def test_a_querys_category_is_what_is_clicked_after_it():
+    events = []
+    for n in range(3):
+        item = Item("1", "Sony Bravia", "TVs" if n else "Lamps")
+        events.append(BehaviourEvent(f"{n}a", f"u{n}", "search", 1000 * n, query="Sony  TV"))
+        events.append(BehaviourEvent(f"{n}b", f"u{n}", "click", 1000 * n + 1, item=item))
+    assert query_facts(histories(events)) == {"sony tv": QueryFacts(3, "TVs")}
 
 
 def test_what_only_one_shopper_typed_is_no_label():
-    known = known_queries(LOG)
     typed = {normalise(b.text) for b in LOG[0].behaviours if b.kind == "search"}
     others = {normalise(b.text) for history in LOG[1:] for b in history.behaviours if b.kind == "search"}
-    assert not (typed - others) & known
+    assert not (typed - others) & query_facts(LOG).keys()
 
 
 def test_the_same_seed_gives_the_same_samples():

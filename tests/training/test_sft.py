@@ -9,7 +9,7 @@ from inference.model_bundle import ModelBundle
 from inference.vocabulary import END
 from training.decode import greedy
 from training.decoder import load_decoder
-from training.evaluate import evaluate, report
+from training.evaluate import evaluate, record, report
 from training.samples import Sample
 from training.sft import Recipe, answer_loss, batches, encode, schedule, train
 from training.tiny import random_bundle
@@ -67,7 +67,7 @@ def test_greedy_decoding_does_not_depend_on_its_batch(bundle: ModelBundle):
 
 
 def test_a_training_makes_a_bundle_that_opens_and_can_be_measured(tmp_path):
-    recipe = Recipe(minutes=0.05, shoppers=30, days=30, samples_each=4, vocabulary=600, hidden=64, layers=1)
+    recipe = Recipe(minutes=0.5, shoppers=30, days=30, samples_each=4, vocabulary=600, hidden=64, layers=1, threads=1)
     bundle = train(tmp_path / "bundle", seed=5, recipe=recipe)
     assert bundle.card.recipe["steps"] > 0
     found = evaluate(bundle.path, shoppers=20, out=tmp_path / "results")
@@ -75,5 +75,6 @@ def test_a_training_makes_a_bundle_that_opens_and_can_be_measured(tmp_path):
     assert {row.name for row in found.rows} >= {"model", "popularity", "own queries again", "bigram"}
     for row in found.rows:
         assert row.hr_10.low <= row.hr_10.value <= row.hr_10.high
+    assert record(bundle.path, found).card.metrics["valid_lists"] == found.valid_lists
     assert "Simulated shoppers, not real ones" in report(found)
     assert (tmp_path / "results" / "model.md").read_text() == report(found)

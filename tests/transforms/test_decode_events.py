@@ -32,7 +32,9 @@ def search(id: str, ingest_ms: int | None = None) -> bytes:
 
 def batch(values: Sequence[bytes | None], start: int = 0, idle_ms: int | None = None) -> RecordBatch:
     offsets = list(range(start, start + len(values)))
-    return RecordBatch("behaviour", "id", 3, start, offsets, [NOW] * len(values), list(values), start + len(values), idle_ms)
+    return RecordBatch(
+        "behaviour", "id", 3, start, offsets, [NOW] * len(values), list(values), start + len(values), idle_ms
+    )
 
 
 def event_decoder(log_clock="append", **limits) -> tuple[EventDecoder, list[DeadLetter]]:
