@@ -8,6 +8,8 @@ from pathlib import Path
 
 import typer
 
+from store.client import ShopperStore, StoreError
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Generative query recommendation, nearline.")
 run_app = typer.Typer(no_args_is_help=True, help="Run a job. Its options: `aigq run nearline --help`.")
 app.add_typer(run_app, name="run")
@@ -104,9 +106,8 @@ def get(
 ) -> None:
     """A shopper's hints, as a home page would read them. Exit 1 if there are none."""
     from serving.lookup import Lookup
-    from store.client import ShopperStore
 
-    hints = Lookup(ShopperStore(store, namespace)).hints(user, most)
+    hints = Lookup(reader(store, namespace)).hints(user, most)
     for hint in hints:
         typer.echo(hint.query)
     raise typer.Exit(0 if hints else 1)
@@ -116,9 +117,8 @@ def get(
 def explain(user: str, store: str = STORE, namespace: str = NAMESPACE) -> None:
     """What the store knows of a shopper, and why there is a list, or none."""
     from serving.explain import explain as explain_user
-    from store.client import ShopperStore
 
-    raise typer.Exit(explain_user(ShopperStore(store, namespace), user))
+    raise typer.Exit(explain_user(reader(store, namespace), user))
 
 
 @app.command()
@@ -129,18 +129,26 @@ def status(
 ) -> None:
     """How the job is doing, in one screen. Exit 1 where something needs attention."""
     from serving.status import show_status
-    from store.client import ShopperStore
     from transforms.kafka_clients import broker_watcher, ends_now
 
-    client = ShopperStore(store, namespace)
+    client = reader(store, namespace)
     meta, ends = client.pinned(), {}
     if bootstrap and meta:
         ends = ends_now(broker_watcher({"bootstrap.servers": bootstrap}), meta.topic, range(meta.partitions), 5.0)
     raise typer.Exit(show_status(client, ends))
 
 
+def reader(url: str, namespace: str) -> ShopperStore:
+    """For a person who waits: a store that does not answer is said after seconds, not after a minute."""
+    return ShopperStore(url, namespace, deadline_s=5)
+
+
 def main() -> None:
-    app()
+    try:
+        app()
+    except StoreError as error:
+        typer.echo(error, err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,9 @@ def run(argv: Sequence[str]) -> int:
 
     0 ended or drained; 1 failed, starting again may help; 2 wrong configuration; 3 failed, a person has to decide.
     """
+    if "--help" in argv:
+        NearlineOptions.print_help()
+        return 0
     began = time.monotonic()
     options = PipelineOptions(list(argv), streaming=True, save_main_session=False)
     settings = options.view_as(NearlineOptions).settings()

@@ -165,5 +165,11 @@ class NearlineOptions(PipelineOptions):
             else:
                 parser.add_argument(f"--{f.name}", type=type(f.default), default=f.default, help=help)
 
+    @classmethod
+    def print_help(cls) -> None:
+        parser = argparse.ArgumentParser("aigq run nearline", epilog="Other options go to Beam.", add_help=False)
+        cls._add_argparse_args(parser)
+        parser.print_help()
+
     def settings(self) -> NearlineSettings:
         return NearlineSettings(**{f.name: getattr(self, f.name) for f in fields(NearlineSettings)})

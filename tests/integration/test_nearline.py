@@ -1,6 +1,9 @@
 """The whole way on real parts: broker, store, Prism, vLLM and the shipped model; events in, lists out, drained by SIGTERM."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -71,6 +74,12 @@ def test_events_become_lists_and_sigterm_drains(tansu, valkey, namespace, tmp_pa
         assert run.newest_ms <= run.as_of_ms <= run.claimed_ms <= run.generated_ms <= run.stored_ms
         assert run.model_version.startswith("aigq-small/")
         published = store.counts()["published"]
+        assert run.queries[0] in command("get", served[0], valkey.tcp_url, namespace)
+        explained = command("explain", served[0], valkey.tcp_url, namespace)
+        assert "interest (drift" in explained
+        assert "aigq-small/" in explained
+        status_screen = command("status", "", valkey.tcp_url, namespace)
+        assert f"published {published:,}" in status_screen
     finally:
         status = job.stop(within_s=90)
     assert status == 0, job.log_tail(40)
@@ -79,6 +88,23 @@ def test_events_become_lists_and_sigterm_drains(tansu, valkey, namespace, tmp_pa
     assert summary["events"]["folded"] + summary["events"].get("duplicate", 0) == len(events)
     assert summary["requests"]["published"] == published
     assert len(results(tansu.bootstrap, topics["query-runs"], namespace)) == published
+
+
+def command(name: str, user: str, store: str, namespace: str) -> str:
+    """What `aigq NAME [USER]` prints; exits 0."""
+    arguments = [
+        sys.executable,
+        "-m",
+        "cli",
+        name,
+        *([user] if user else []),
+        "--store",
+        store,
+        "--namespace",
+        namespace,
+    ]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment).stdout
 
 
 def results(bootstrap: str, topic: str, group: str) -> list[bytes]:
