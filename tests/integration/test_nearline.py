@@ -83,7 +83,8 @@ def test_events_become_lists_and_sigterm_drains(tansu, valkey, namespace, tmp_pa
     finally:
         status = job.stop(within_s=90)
     assert status == 0, job.log_tail(40)
-    summary = json.loads(job.log.read_text().splitlines()[-1])["summary"]
+    last = [line for line in job.log.read_text().splitlines() if line.startswith('{"summary"')][-1]
+    summary = json.loads(last)["summary"]
     assert summary == json.loads((tmp_path / "summary.json").read_text())["summary"]
     assert summary["events"]["folded"] + summary["events"].get("duplicate", 0) == len(events)
     assert summary["requests"]["published"] == published

@@ -5,6 +5,7 @@ Flink and Prism make the same requests with the same frozen behaviours: both equ
 
 import json
 import time
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def test_on_flink_a_killed_taskmanager_and_a_killed_worker_lose_and_double_nothi
                 flink.kill("task-manager")
                 flink.start("task-manager")
             if number == 14_000:
-                servers.wait("recovery", lambda: servers.has_reached(dict.fromkeys(range(4), 1_000)), 180)
+                producer.flush()
+                ends = servers.ends()
+                servers.wait("recovery", partial(servers.has_reached, ends), 240)
                 flink.kill_one_worker()
         producer.flush()
         servers.settle(within_s=240)
