@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from local import process
 from local.ports import free_port
@@ -111,7 +111,7 @@ def command(name: str, user: str, store: str, namespace: str) -> str:
 def results(bootstrap: str, topic: str, group: str) -> list[bytes]:
     """Keys of everything in the results topic."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{group}-test", "auto.offset.reset": "earliest"})
-    consumer.subscribe([topic])
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(4)])
     keys, quiet = [], time.monotonic()
     while time.monotonic() - quiet < 5:
         message = consumer.poll(0.5)
