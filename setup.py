@@ -2,7 +2,18 @@
 
 from setuptools import find_packages, setup
 
-PACKAGES = ["pipelines", "transforms", "interest", "inference", "store", "schemas", "training", "serving", "simulation", "local"]
+PACKAGES = [
+    "pipelines",
+    "transforms",
+    "interest",
+    "inference",
+    "store",
+    "schemas",
+    "training",
+    "serving",
+    "simulation",
+    "local",
+]
 
 setup(
     name="aigq",
@@ -11,6 +22,11 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
     py_modules=["cli"],
-    package_data={"schemas": ["*.avsc", "history/*.avsc"], "store": ["*.lua"], "simulation": ["*.json.gz"], "local": ["*.xml", "*.java", "*.txt"]},
+    package_data={
+        "schemas": ["*.avsc", "history/*.avsc"],
+        "store": ["*.lua"],
+        "simulation": ["*.json.gz"],
+        "local": ["*.xml", "*.java", "*.txt"],
+    },
     entry_points={"console_scripts": ["aigq=cli:main"]},
 )
