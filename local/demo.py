@@ -155,6 +155,7 @@ def _play(
         deadline = time.monotonic() + DRAIN_S
         while (show() or time.monotonic() < settled) and time.monotonic() < deadline:
             time.sleep(0.25)
+    console.print()
 
 
 def _show_lists(console: Console, store: ShopperStore, users: set[str], most: int = 6) -> int:
