@@ -88,7 +88,8 @@ def run_demo(seconds: int, keep: bool, seed: int) -> int:
         )
         stack.callback(job.kill)
         console.print(
-            f"broker {broker.bootstrap}   store {server.tcp_url}   job's log {job.log}   metrics :{metrics_port}/metrics"
+            f"broker {broker.bootstrap}   store {server.tcp_url}   job's log {job.log}   metrics :{metrics_port}/metrics",
+            soft_wrap=True,
         )
         store = ShopperStore(server.url)
         progress = Progress(time.monotonic())

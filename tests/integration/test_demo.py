@@ -21,5 +21,6 @@ def test_the_demo_ends_with_lists_and_leaves_nothing_running():
     assert "Lists in the store (simulated shoppers)" in done.stdout
     assert "event to list: median" in done.stdout
     folder = done.stdout.split("job's log ")[1].split("/job.log")[0]
-    left = [each.cmdline() for each in psutil.process_iter() if each.pid not in before]
+    # A zombie that init has not fetched yet has no command line any more.
+    left = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"]) if each.pid not in before]
     assert not [command for command in left if any(folder in part for part in command)]
