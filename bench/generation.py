@@ -23,16 +23,16 @@ from inference.model_bundle import latest
 from inference.prompt import build_prompt
 from local import process
 from local.topics import create_topics
-from schemas import BehaviourEvent, Change
+from schemas import BehaviourEvent
 from schemas.codec import encoder_for
 from simulation.market import Market
 from store.client import ShopperStore
+from transforms.generate_queries import decode_change
 
 LOG = logging.getLogger(__name__)
 START_MS = 1_700_000_000_000
 DAYS = 14
 WITHIN_S = 900.0
-decode_change = msgspec.msgpack.Decoder(Change).decode
 
 
 def main() -> None:

@@ -32,7 +32,6 @@ MOST_CONFLICTS = 20
 """Saves of one batch that may meet a state changed by the other stage. More means a second writer that is not fenced."""
 
 encode_change = msgspec.msgpack.Encoder().encode
-decode_change = msgspec.msgpack.Decoder(Change).decode
 
 
 class TooManyConflicts(Exception):
