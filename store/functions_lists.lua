@@ -19,10 +19,10 @@ local function parse_runs(value)
 end
 
 -- publish: KEYS shard, runs, tombstone. ARGV 1 stage, 2 epoch, 3 outcomes kept, 4 user, 5 run id, 6 as-of, 7 promotion,
--- 8 model version, 9 blob, 10 runs kept, 11 TTL, 12 whether a stored list ends the request ('1') or leaves that to finish ('0').
--- Returns 'published', 'repeated' (and the blob that is stored), 'older', 'refused' or 'unknown'.
-local function publish(keys, argv)
-  local k, runs_key, tombstone = shard_of(keys), keys[10], keys[11]
+-- 8 model version, 9 blob, 10 runs kept, 11 TTL, 12 whether a stored list ends the request ('1') or decides that it will end as
+-- published ('0'). Returns 'published', 'repeated' (and the blob that is stored), 'older', 'refused' or 'unknown'.
+register('publish', function(k, argv, keys)
+  local runs_key, tombstone = keys[10], keys[11]
   local kept, user, run_id, blob = argv[3], argv[4], word(argv[5], 'run id'), argv[9]
   local as_of, promotion = natural(argv[6], 'as-of'), natural(argv[7], 'promotion')
   local runs_kept = natural(argv[10], 'runs kept')
@@ -30,16 +30,14 @@ local function publish(keys, argv)
   if natural(argv[11], 'TTL') < 1 or runs_kept < 1 or (argv[12] ~= '0' and argv[12] ~= '1') then
     fail('publish: TTL or runs kept is 0, or it is not said whether the request ends')
   end
-  local fenced = fence(k, argv[1], argv[2])
-  if fenced then
-    return { 'fenced', fenced }
-  end
-  check_queue(k)
-  local remove = find_request(k, user, run_id)
+  local request = find_request(k, user, run_id)
   local function finally(result, outcome, stored)
-    if remove and (argv[12] == '1' or not stored) then
-      remove(k, user)
-      ended(k, kept, outcome, user, run_id)
+    if request and stored and argv[12] == '0' then
+      request.listed = '+'
+      write_request(request.key, user, request)
+    elseif request then
+      request.remove(k, user)
+      ended(k, kept, outcome, user, request)
     end
     return { result, stored }
   end
@@ -60,7 +58,7 @@ local function publish(keys, argv)
       place = i + 1
     end
   end
-  if not remove then
+  if not request then
     return { 'unknown' }
   end
   if (same and runs[same].promotion >= promotion) or place > runs_kept then
@@ -77,6 +75,4 @@ local function publish(keys, argv)
   end
   redis.call('SET', runs_key, table.concat(value), 'PX', argv[11])
   return finally('published', 'published', blob)
-end
-
-redis.register_function('aigq_v1_publish', publish)
+end)

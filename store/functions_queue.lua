@@ -12,23 +12,45 @@ local function check_queue(k) -- an error here, before the first write, if a key
   redis.call('HLEN', k.lease_requests)
 end
 
+-- A function of the queue: ARGV begins with stage and epoch, and a fenced writer does nothing.
+local function register(name, call)
+  redis.register_function('aigq_v1_' .. name, function(keys, argv)
+    local k = shard_of(keys)
+    local fenced = fence(k, argv[1], argv[2])
+    if fenced then
+      return { 'fenced', fenced }
+    end
+    check_queue(k)
+    return call(k, argv, keys)
+  end)
+end
+
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Requests are kept as `<attempt> <as-of> <run id> <blob>`.
+-- Requests are kept as `<attempt> <as-of> <run id> <blob>`; `<attempt>+` once a list of this run is stored, which it is for a
+-- moment where the writer has more to do before it ends the request, and for longer where it died in that moment.
 local function parse_request(value)
-  local attempt, as_of, run_id, blob_at = string.match(value, '^(%d+) (%d+) (%S+) ()')
+  local attempt, listed, as_of, run_id, blob_at = string.match(value, '^(%d+)(%+?) (%d+) (%S+) ()')
   if not attempt then
     fail('a stored request cannot be read')
   end
-  return attempt, as_of, run_id, blob_at
+  return { attempt = attempt, listed = listed, as_of = as_of, run_id = run_id, blob = string.sub(value, blob_at) }
 end
 
-local function ended(k, kept, outcome, user, run_id)
+local function write_request(key, user, request)
+  local header = request.attempt .. request.listed .. ' ' .. request.as_of .. ' ' .. request.run_id .. ' '
+  redis.call('HSET', key, user, header .. request.blob)
+end
+
+-- Counts the end of a request. One whose list is stored ends as published, whatever ends it: as if its writer had lived.
+local function ended(k, kept, outcome, user, request)
+  outcome = request.listed == '+' and 'published' or outcome
   redis.call('HINCRBY', k.counts, outcome, 1)
-  redis.call('XADD', k.outcomes, 'MAXLEN', '~', kept, '*', 'run', run_id, 'user', user, 'outcome', outcome)
+  redis.call('XADD', k.outcomes, 'MAXLEN', '~', kept, '*', 'run', request.run_id, 'user', user, 'outcome', outcome)
+  return outcome
 end
 
 local function remove_waiting(k, user)
@@ -48,71 +70,75 @@ local function remove_lease(k, user)
   end
 end
 
+-- The request of a shopper that waits and the one in flight, each with its key and what removes it; nil where there is none.
+local function requests_of(k, user)
+  local function read(key, remove)
+    local value = redis.call('HGET', key, user)
+    local request = value and parse_request(value) or nil
+    if request then
+      request.key, request.remove = key, remove
+    end
+    return request
+  end
+  return read(k.wait_requests, remove_waiting), read(k.lease_requests, remove_lease)
+end
+
+local function find_request(k, user, run_id)
+  local waiting, leased = requests_of(k, user)
+  return leased and leased.run_id == run_id and leased or waiting and waiting.run_id == run_id and waiting or nil
+end
+
 -- Puts a fired request into the shopper's one waiting slot. Returns how many requests were conflated.
 local function offer(k, kept, user, run_id, as_of, blob)
-  local conflated, leased = 0, redis.call('HGET', k.lease_requests, user)
-  if leased and select(3, parse_request(leased)) == run_id then
-    return 0
-  end
-  local waiting = redis.call('HGET', k.wait_requests, user)
-  if waiting then
-    local _, waiting_as_of, waiting_run = parse_request(waiting)
-    if waiting_run == run_id then
+  local fired = { attempt = '0', listed = '', as_of = as_of, run_id = run_id, blob = blob }
+  local waiting, leased = requests_of(k, user)
+  for _, held in pairs({ waiting, leased }) do
+    if held.run_id == run_id then
       return 0
     end
-    conflated = 1
-    if tonumber(waiting_as_of) > tonumber(as_of) then
-      redis.call('HINCRBY', k.counts, 'fired', 1)
-      ended(k, kept, 'conflated', user, run_id)
-      return conflated
-    end
-    ended(k, kept, 'conflated', user, waiting_run)
   end
+  local late = waiting and tonumber(waiting.as_of) > tonumber(as_of)
   redis.call('HINCRBY', k.counts, 'fired', 1)
-  redis.call('HSET', k.wait_requests, user, '0 ' .. as_of .. ' ' .. run_id .. ' ' .. blob)
-  redis.call('ZADD', leased and k.parked or k.wait, as_of, user)
-  return conflated
+  local outcome = waiting and ended(k, kept, 'conflated', user, late and fired or waiting)
+  if not late then
+    write_request(k.wait_requests, user, fired)
+    redis.call('ZADD', leased and k.parked or k.wait, as_of, user)
+  end
+  return outcome == 'conflated' and 1 or 0
 end
 
 local function refuse_up_to(k, kept, user, erased)
-  for _, slot in ipairs({ { k.wait_requests, remove_waiting }, { k.lease_requests, remove_lease } }) do
-    local request = redis.call('HGET', slot[1], user)
-    if request then
-      local _, as_of, run_id = parse_request(request)
-      if tonumber(as_of) <= erased then
-        slot[2](k, user)
-        ended(k, kept, 'refused', user, run_id)
-      end
+  local waiting, leased = requests_of(k, user)
+  for _, request in pairs({ waiting, leased }) do
+    if tonumber(request.as_of) <= erased then
+      request.remove(k, user)
+      ended(k, kept, 'refused', user, request)
     end
   end
 end
 
--- claim: ARGV stage, epoch, outcomes kept, lease in ms, take, show. First gives up leases that have run out, then takes.
--- Returns 'claimed' and (user, run id, attempt, blob) of each taken; with take 0, the as-ofs of the newest that wait.
-local function claim(keys, argv)
-  local k, stage, epoch, kept = shard_of(keys), argv[1], argv[2], argv[3]
-  natural(kept, 'outcomes kept')
-  local lease, take, show = natural(argv[4], 'lease'), natural(argv[5], 'take'), natural(argv[6], 'show')
-  local fenced = fence(k, stage, epoch)
-  if fenced then
-    return { 'fenced', fenced }
-  end
-  check_queue(k)
-  local now = now_ms()
-  local expired = redis.call('ZRANGEBYSCORE', k.lease, '-inf', now, 'LIMIT', 0, MOST_EXPIRED)
-  for _, user in ipairs(expired) do
-    local request = redis.call('HGET', k.lease_requests, user)
-    local newer_waits = redis.call('HEXISTS', k.wait_requests, user) == 1
+local function give_up_leases(k, kept, now)
+  for _, user in ipairs(redis.call('ZRANGEBYSCORE', k.lease, '-inf', now, 'LIMIT', 0, MOST_EXPIRED)) do
+    local waiting, leased = requests_of(k, user)
     remove_lease(k, user)
-    local _, as_of, run_id = parse_request(request)
-    if newer_waits then
-      ended(k, kept, 'conflated', user, run_id)
+    if waiting then
+      ended(k, kept, 'conflated', user, leased)
     else
-      redis.call('HSET', k.wait_requests, user, request)
-      redis.call('ZADD', k.wait, as_of, user)
+      write_request(k.wait_requests, user, leased)
+      redis.call('ZADD', k.wait, leased.as_of, user)
     end
   end
-  local reply = { 'claimed' }
+end
+
+-- claim: ARGV stage, epoch, outcomes kept, lease in ms, take, show, token. First gives up leases that have run out, then takes.
+-- Returns 'claimed' and (user, run id, attempt, blob) of each taken; with take 0, the as-ofs of the newest that wait. Called
+-- again with the token of the last claim of this shard, because its answer was lost: what that claim took.
+register('claim', function(k, argv)
+  local kept, token = argv[3], word(argv[7], 'token')
+  natural(kept, 'outcomes kept')
+  local lease, take, show = natural(argv[4], 'lease'), natural(argv[5], 'take'), natural(argv[6], 'show')
+  local now, reply = now_ms(), { 'claimed' }
+  give_up_leases(k, kept, now)
   if take == 0 then
     local newest = redis.call('ZREVRANGE', k.wait, 0, show - 1, 'WITHSCORES')
     for i = 2, show > 0 and #newest or 0, 2 do
@@ -120,73 +146,54 @@ local function claim(keys, argv)
     end
     return reply
   end
-  for _, user in ipairs(redis.call('ZREVRANGE', k.wait, 0, take - 1)) do
-    local request = redis.call('HGET', k.wait_requests, user)
-    local attempt, as_of, run_id, blob_at = parse_request(request)
-    local blob = string.sub(request, blob_at)
-    attempt = string.format('%d', attempt + 1)
-    remove_waiting(k, user)
-    redis.call('HSET', k.lease_requests, user, attempt .. ' ' .. as_of .. ' ' .. run_id .. ' ' .. blob)
-    redis.call('ZADD', k.lease, now + lease, user)
-    for _, value in ipairs({ user, run_id, attempt, blob }) do
+  local last = redis.call('HGET', k.meta, 'claim')
+  local claimed = last and cmsgpack.unpack(last) or {}
+  if claimed.token ~= token then
+    claimed = { token = token, users = redis.call('ZREVRANGE', k.wait, 0, take - 1) }
+    for _, user in ipairs(claimed.users) do
+      local request = requests_of(k, user)
+      request.attempt = string.format('%d', request.attempt + 1)
+      remove_waiting(k, user)
+      write_request(k.lease_requests, user, request)
+      redis.call('ZADD', k.lease, now + lease, user)
+    end
+    redis.call('HSET', k.meta, 'claim', cmsgpack.pack(claimed))
+  end
+  for _, user in ipairs(claimed.users) do
+    local _, request = requests_of(k, user)
+    for _, value in ipairs(request and { user, request.run_id, request.attempt, request.blob } or {}) do
       reply[#reply + 1] = value
     end
   end
   return reply
-end
+end)
 
 -- extend: ARGV stage, epoch, lease in ms, then (user, run id). Returns 'extended' and how many leases were still held.
-local function extend(keys, argv)
-  local k, lease = shard_of(keys), natural(argv[3], 'lease')
-  local fenced = fence(k, argv[1], argv[2])
-  if fenced then
-    return { 'fenced', fenced }
-  end
-  check_queue(k)
-  local until_ms, held = now_ms() + lease, 0
+register('extend', function(k, argv)
+  local until_ms, held = now_ms() + natural(argv[3], 'lease'), 0
   for i = 4, #argv, 2 do
-    local request = redis.call('HGET', k.lease_requests, argv[i])
-    if request and select(3, parse_request(request)) == argv[i + 1] then
+    local _, leased = requests_of(k, argv[i])
+    if leased and leased.run_id == argv[i + 1] then
       redis.call('ZADD', k.lease, until_ms, argv[i])
       held = held + 1
     end
   end
   return { 'extended', held }
-end
-
--- Where a shopper's request of this run is: its remover, or nil.
-local function find_request(k, user, run_id)
-  local leased, waiting = redis.call('HGET', k.lease_requests, user), redis.call('HGET', k.wait_requests, user)
-  if leased and select(3, parse_request(leased)) == run_id then
-    return remove_lease
-  elseif waiting and select(3, parse_request(waiting)) == run_id then
-    return remove_waiting
-  end
-  return nil
-end
+end)
 
 -- finish: ARGV stage, epoch, outcomes kept, user, run id, outcome. Returns 'finished' and whether the request was there.
 local OUTCOMES = { published = 1, malformed = 1, expired = 1, exhausted = 1, refused = 1 }
-local function finish(keys, argv)
-  local k, kept, user, run_id, outcome = shard_of(keys), argv[3], argv[4], argv[5], argv[6]
+register('finish', function(k, argv)
+  local kept, user, run_id, outcome = argv[3], argv[4], argv[5], argv[6]
   natural(kept, 'outcomes kept')
   if not OUTCOMES[outcome] then
     fail('finish: no such outcome: ' .. tostring(outcome))
   end
-  local fenced = fence(k, argv[1], argv[2])
-  if fenced then
-    return { 'fenced', fenced }
-  end
-  check_queue(k)
-  local remove = find_request(k, user, run_id)
-  if not remove then
+  local request = find_request(k, user, run_id)
+  if not request then
     return { 'finished', 0 }
   end
-  remove(k, user)
-  ended(k, kept, outcome, user, run_id)
+  request.remove(k, user)
+  ended(k, kept, outcome, user, request)
   return { 'finished', 1 }
-end
-
-redis.register_function('aigq_v1_claim', claim)
-redis.register_function('aigq_v1_extend', extend)
-redis.register_function('aigq_v1_finish', finish)
+end)

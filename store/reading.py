@@ -8,7 +8,7 @@ from store.codec import decode_runs, read_states
 from store.values import Depth, Ended, Request, Requests, StoredState
 
 OUTCOMES = ("published", "conflated", "expired", "malformed", "refused", "exhausted")
-_REQUEST = re.compile(rb"(\d+) (\d+) (\S+) ")
+_REQUEST = re.compile(rb"(\d+)(\+?) (\d+) (\S+) ")
 
 
 class Reading(StoreBase):
@@ -72,4 +72,4 @@ def _request(value: bytes | None) -> Request | None:
     header = _REQUEST.match(value)
     if not header:
         raise ValueError(f"a stored request cannot be read: {value[:60]!r}")
-    return Request(header[3].decode(), int(header[2]), int(header[1]), value[header.end() :])
+    return Request(header[4].decode(), int(header[3]), int(header[1]), value[header.end() :], bool(header[2]))

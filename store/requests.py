@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from secrets import token_hex
 from typing import Any, get_args
 
 from store.base import StoreBase
@@ -20,8 +21,8 @@ class RequestQueue(StoreBase):
         """Takes up to `room` requests, the newest of all shards first; each is ours for `lease_ms`.
 
         Leases that have run out are given up first: such a request waits again, or is conflated where a newer one waits.
-        A shopper with a request in flight has no other one claimed. A claim whose answer is lost comes back when its lease
-        runs out.
+        A shopper with a request in flight has no other one claimed. A claim whose answer was lost is answered at the next try
+        with what it took, unless another worker has claimed in that shard meanwhile: then it comes back when its lease runs out.
         """
         if room <= 0:
             return []
@@ -44,7 +45,7 @@ class RequestQueue(StoreBase):
         return claims
 
     def _claim(self, shard: Shard, lease_ms: int, take: int, show: int) -> Command:
-        return self._function("claim", STAGE, shard, (), self._outcomes_kept, lease_ms, take, show)
+        return self._function("claim", STAGE, shard, (), self._outcomes_kept, lease_ms, take, show, token_hex(8))
 
     def extend(self, claims: Sequence[Claim], lease_ms: int) -> int:
         """Renews the leases of requests that are still in flight. Returns how many were still ours."""
@@ -64,7 +65,7 @@ class RequestQueue(StoreBase):
         """Stores a list, unless a newer one, an erasure or a revoked model stands against it. Repeating it changes nothing.
 
         end_request: False leaves the request of a stored list (published, repeated) leased, for a caller that has more to do
-            before `finish(..., "published")`.
+            before `finish(..., "published")`. From then on it ends as published, whatever ends it.
         """
         return self.publish_many([publication], end_request)[0]
 

@@ -143,6 +143,8 @@ class Request:
     attempt: int
     """Times it was claimed."""
     blob: bytes
+    listed: bool = False
+    """Its list is stored: it will end as published."""
 
 
 class Requests(NamedTuple):

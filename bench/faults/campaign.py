@@ -37,8 +37,6 @@ class Row:
     """Processes that outlived their job."""
     close_calls: int = 0
     """Shoppers not compared, because a decision of theirs hung by less than rounding."""
-    served_otherwise: int = 0
-    """Lists whose writer died between storing and counting them; a newer request waited by then."""
     outcomes: dict[str, int] = field(default_factory=dict)
     recovery_s: list[float] = field(default_factory=list)
     """Per run: from the end of the fault until all that lay in the log by then was applied (and, where
@@ -62,7 +60,6 @@ class Row:
         self.wrong_interest += len(verdict.interest)
         self.stuck += len(verdict.stuck)
         self.close_calls += verdict.close_calls
-        self.served_otherwise += verdict.served_otherwise
         for outcome, count in verdict.outcomes.items():
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
         if verdict.wrong:

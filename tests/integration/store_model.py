@@ -11,6 +11,8 @@ class ModelRequest(NamedTuple):
     run_id: str
     as_of: int
     attempt: int
+    listed: bool = False
+    """Its list is stored, and its writer has not ended it yet."""
 
 
 class ModelRun(NamedTuple):
@@ -102,6 +104,7 @@ class ModelStore:
                 self._end(user, request, "refused")
 
     def _end(self, user: str, request: ModelRequest, outcome: str) -> None:
+        outcome = "published" if request.listed else outcome
         self.counts[outcome] += 1
         self.outcomes.append((request.run_id, user, outcome))
 
@@ -132,33 +135,33 @@ class ModelStore:
             return 1
         return 0
 
-    def _take(self, user: str, run_id: str, outcome: str) -> bool:
+    def finish(self, user: str, run_id: str, outcome: str, ends: bool = True) -> bool:
         shopper = self.shoppers[user]
         for slot in ("leased", "waiting"):
             request = getattr(shopper, slot)
             if request and request.run_id == run_id:
-                setattr(shopper, slot, None)
-                self._end(user, request, outcome)
+                setattr(shopper, slot, None if ends else request._replace(listed=True))
+                if ends:
+                    self._end(user, request, outcome)
                 return True
         return False
 
-    finish = _take
-
-    def publish(self, user: str, run: ModelRun, model: str) -> str:
+    def publish(self, user: str, run: ModelRun, model: str, ends: bool) -> str:
+        """ends: whether a stored list ends its request at once."""
         shopper = self.shoppers[user]
         if model in self.revoked or run.as_of <= shopper.erased:
-            self._take(user, run.run_id, "refused")
+            self.finish(user, run.run_id, "refused")
             return "refused"
         if any(held.run_id == run.run_id and held.promotion >= run.promotion for held in shopper.runs):
-            self._take(user, run.run_id, "published")
+            self.finish(user, run.run_id, "published", ends)
             return "repeated"
         if run.run_id not in [held.run_id for held in (shopper.waiting, shopper.leased) if held]:
             return "unknown"
         rivals = [held for held in shopper.runs if held.as_of == run.as_of]
         kept = sorted([held for held in shopper.runs if held not in rivals] + [run], reverse=True)[:RUNS_KEPT]
         if run not in kept or any(rival.promotion >= run.promotion for rival in rivals):
-            self._take(user, run.run_id, "conflated")
+            self.finish(user, run.run_id, "conflated")
             return "older"
         shopper.runs = kept
-        self._take(user, run.run_id, "published")
+        self.finish(user, run.run_id, "published", ends)
         return "published"

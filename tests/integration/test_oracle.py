@@ -111,6 +111,11 @@ def swap_lists(stored: Stored) -> None:
     stored.lists[user] = [(newest[0] - 1, 1, "older"), newest]
 
 
+def serve_a_conflated_one(stored: Stored) -> None:
+    run_id, user, _ = next(end for end in stored.ended if end[2] == "conflated")
+    stored.lists.setdefault(user, []).append((1, 1, run_id))
+
+
 WRONGS: dict[str, tuple[str, Callable[[Stored], None]]] = {
     "a behaviour is gone": ("lost", lambda s: change(s, kept=first(s).kept[1:])),
     "shoppers are gone": ("lost", lambda s: s.shoppers.clear()),
@@ -129,6 +134,7 @@ WRONGS: dict[str, tuple[str, Callable[[Stored], None]]] = {
         lambda s: s.ended.append((*next(e for e in s.ended if e[2] == "published")[:2], "conflated")),
     ),
     "an older list is served first": ("overwritten", swap_lists),
+    "a list is served whose request ended conflated": ("overwritten", serve_a_conflated_one),
     "lists are gone": ("overwritten", lambda s: s.lists.clear()),
     "weights moved": ("interest", lambda s: change(s, weights={**first(s).weights, "tv": 9.0})),
     "evidence differs": ("interest", lambda s: change(s, evidence=first(s).evidence * (1 + 1e-6))),

@@ -250,9 +250,50 @@ def test_a_caller_with_more_to_do_ends_the_request_itself(store):
     result = store.publish(a_list(ANN, "a", 10), end_request=False)
     assert (result.outcome, result.stored) == ("published", a_list(ANN, "a", 10).blob)
     assert (run_ids(store, ANN), ended(store), store.depth().leased) == (["a"], {}, 1)
+    assert store.request(ANN) == Requests(None, Request("a", 10, 1, b"change", listed=True))
     assert store.publish(a_list(ANN, "a", 10), end_request=False).outcome == "repeated"  # after a crash in between
     assert store.finish(ANN, "a", "published")
     assert ended(store) == {"published": 1}
+
+
+def a_newer_one_fires(store: ShopperStore) -> None:
+    fire(store, ANN, "new", 20)
+    store.claim(1, HOUR_MS)  # gives up the old one's lease
+
+
+def a_newer_one_fires_when_the_lease_has_run_out(store: ShopperStore) -> None:
+    fire(store, BOB, "b", 99)
+    assert claimed(store, 1) == [(BOB, "b", 1)]  # gives up the lease; the request waits again
+    fire(store, ANN, "new", 20)
+
+
+def it_is_claimed_again_in_vain(store: ShopperStore) -> None:
+    assert claimed(store) == [(ANN, "a", 2)]
+    store.finish(ANN, "a", "malformed")
+
+
+def its_model_is_revoked(store: ShopperStore) -> None:
+    store.revoke("small/1")
+    assert store.publish(a_list(ANN, "a", 10)).outcome == "refused"
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        a_newer_one_fires,
+        a_newer_one_fires_when_the_lease_has_run_out,
+        it_is_claimed_again_in_vain,
+        its_model_is_revoked,
+        lambda store: store.finish(ANN, "a", "expired"),
+        lambda store: put(store, StateChange(ANN, store.state(ANN).token, b"erased", None, (), 30)),
+    ],
+)
+def test_a_request_whose_list_is_stored_ends_as_published_whatever_becomes_of_its_writer(store, happens):
+    fire(store, ANN, "a", 10)
+    store.claim(1, 0)
+    store.publish(a_list(ANN, "a", 10), end_request=False)
+    happens(store)
+    assert (ended(store), store.outcomes()) == ({"published": 1}, [("a", ANN, "published")])
 
 
 def test_a_list_that_is_not_stored_ends_its_request_whoever_ends_the_others(store):

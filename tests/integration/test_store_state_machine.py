@@ -106,32 +106,38 @@ class StoreMachine(RuleBasedStateMachine):
         expected = self.model.claim(room, lasts)
         assert sorted((claim.user, claim.run_id, claim.attempt) for claim in claims) == sorted(expected)
 
-    @rule(user=st.sampled_from(sorted(USERS)), as_of=TIMES, promotion=st.integers(1, 2), lasts=st.booleans())
-    def fire_and_claim_and_publish(self, user: str, as_of: int, promotion: int, lasts: bool) -> None:
+    @rule(
+        user=st.sampled_from(sorted(USERS)),
+        as_of=TIMES,
+        promotion=st.integers(1, 2),
+        lasts=st.booleans(),
+        ends=st.booleans(),
+    )
+    def fire_and_claim_and_publish(self, user: str, as_of: int, promotion: int, lasts: bool, ends: bool) -> None:
         shopper, run_id = self.model.shoppers[user], self._new_run(user, as_of)
         fired = StateChange(user, self.tokens[user, shopper.saves], b"", None, (Fired(run_id, as_of, run_id.encode()),))
         change = Change(user, shopper.saves, b"", None, ((run_id, as_of),), None)
         assert self.store.fire(shopper.shard, 0, [fired]).status == self.model.fire(0, [change]) == "saved"
         self._remember_tokens([change])
         self.claim(9, lasts)
-        self._publish(run_id, promotion, "m/1")
+        self._publish(run_id, promotion, "m/1", ends)
 
     @precondition(lambda self: self.runs)
-    @rule(data=st.data(), promotion=st.integers(1, 3), model=st.sampled_from(["m/1", "m/1", "m/2"]))
-    def publish(self, data: st.DataObject, promotion: int, model: str) -> None:
-        self._publish(self._any_run(data), promotion, model)
+    @rule(data=st.data(), promotion=st.integers(1, 3), model=st.sampled_from(["m/1", "m/1", "m/2"]), ends=st.booleans())
+    def publish(self, data: st.DataObject, promotion: int, model: str, ends: bool) -> None:
+        self._publish(self._any_run(data), promotion, model, ends)
 
-    def _publish(self, run_id: str, promotion: int, model: str) -> None:
+    def _publish(self, run_id: str, promotion: int, model: str, ends: bool) -> None:
         user, as_of = self.runs[run_id]
         text = f"{run_id} by {promotion}"
         publication = a_list(user, run_id, as_of, promotion, model)
         run = msgspec.structs.replace(msgspec.msgpack.decode(publication.blob, type=QueryRun), queries=(text,))
         publication = type(publication)(user, run_id, as_of, promotion, model, encode_run(run))
-        outcome = self.store.publish(publication).outcome
-        assert outcome == self.model.publish(user, ModelRun(as_of, promotion, run_id, text), model)
+        outcome = self.store.publish(publication, end_request=ends).outcome
+        assert outcome == self.model.publish(user, ModelRun(as_of, promotion, run_id, text), model, ends)
 
     @precondition(lambda self: self.runs)
-    @rule(data=st.data(), outcome=st.sampled_from(["malformed", "expired", "exhausted", "refused"]))
+    @rule(data=st.data(), outcome=st.sampled_from(["published", "malformed", "expired", "exhausted", "refused"]))
     def finish(self, data: st.DataObject, outcome: str) -> None:
         run_id = self._any_run(data)
         user = self.runs[run_id][0]
@@ -195,10 +201,13 @@ class StoreMachine(RuleBasedStateMachine):
             assert (_plain(requests.waiting), _plain(requests.leased)) == (shopper.waiting, shopper.leased)
             runs = [ModelRun(run.as_of_ms, run.promotion, run.run_id, run.queries[0]) for run in store.runs(user)]
             assert runs == shopper.runs
+            counted = {run_id for run_id, _, outcome in model.outcomes if outcome == "published"}
+            counted |= {request.run_id for request in (shopper.waiting, shopper.leased) if request and request.listed}
+            assert {run.run_id for run in runs} <= counted, "a list is served, and its request ended otherwise"
 
 
 def _plain(request: Request | None) -> ModelRequest | None:
-    return request and ModelRequest(request.run_id, request.as_of_ms, request.attempt)
+    return request and ModelRequest(request.run_id, request.as_of_ms, request.attempt, request.listed)
 
 
 def test_random_histories_leave_the_store_as_the_model_says(valkey: Valkey) -> None:

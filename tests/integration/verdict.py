@@ -33,8 +33,6 @@ class Verdict:
     """Weights, base, evidence or profile differ."""
     close_calls: int = 0
     """Shoppers left out because a decision of theirs hung by less than rounding."""
-    served_otherwise: int = 0
-    """Lists that are served although their request ended otherwise than published (see _compare_lists)."""
     behaviours: int = 0
     requests: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -129,21 +127,15 @@ def _compare_requests(
 
 
 def _compare_lists(certain: Mapping[str, Shopper], stored: Stored, verdict: Verdict, runs_kept: int) -> None:
-    """The newest published lists are served, newest first.
-
-    A writer may die between storing a list and ending its request; where a newer request waited by then, the older one ends
-    conflated and its list is served all the same, behind the newer. That is counted, and no fault.
-    """
+    """The newest published lists are served, newest first, and no others."""
     outcome_of = {run_id: outcome for run_id, _, outcome in stored.ended}
     for user, shopper in certain.items():
         served = [(as_of, run_id) for as_of, _, run_id in stored.lists.get(user, [])]
-        held = {run_id for _, run_id in served}
         due = sorted(
             (request.as_of_ms, request.run_id)
             for request in shopper.requests
-            if outcome_of.get(request.run_id) == "published" or request.run_id in held
+            if outcome_of.get(request.run_id) == "published"
             if request.as_of_ms > (shopper.erased_ms or 0)
         )[-runs_kept:]
         if served != due[::-1]:
             verdict.overwritten.append(f"{user}: serves {served}, should be {due[::-1]}")
-        verdict.served_otherwise += sum(outcome_of.get(run_id) != "published" for run_id in held)
