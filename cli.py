@@ -66,7 +66,10 @@ def train(
     models: Path = typer.Option(Path("models"), help="Folder of models; the bundle goes to MODELS/NAME/VERSION/."),
     name: str = typer.Option("aigq-small", help="Name of the model."),
     seed: int = typer.Option(1, help="Seed of market, samples and weights."),
-    minutes: float = typer.Option(24.0, help="Longest training time."),
+    samples: int = typer.Option(128_000, help="Length of the training; the same samples and seed give the same model."),
+    minutes: float = typer.Option(
+        25.0, help="Ceiling for the training loop; a run that it ends cannot be repeated exactly."
+    ),
 ) -> None:
     """Trains the small decoder on simulated shoppers, measures it, publishes the bundle and makes it the current version."""
     from inference.model_bundle import promote, publish
@@ -76,7 +79,7 @@ def train(
     from training.sft import train as train_bundle
 
     with tempfile.TemporaryDirectory() as folder:
-        train_bundle(folder, seed, Recipe(minutes=minutes), name, version)
+        train_bundle(folder, seed, Recipe(samples=samples, minutes=minutes), name, version)
         found = evaluate_bundle(folder)
         typer.echo(report(found))
         record(folder, found)

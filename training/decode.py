@@ -29,16 +29,24 @@ def greedy(
 
 @torch.inference_mode()
 def greedy_ids(
-    model: Qwen3ForCausalLM, tokenizer: Tokenizer, prompts: Sequence[list[int]], most: int = MAX_ANSWER_TOKENS
+    model: Qwen3ForCausalLM,
+    tokenizer: Tokenizer,
+    prompts: Sequence[list[int]],
+    most: int = MAX_ANSWER_TOKENS,
+    distinct: bool = True,
 ) -> list[list[int]]:
-    """The answers as tokens, the end token included where it was written. One batch: prompts of like length cost least."""
+    """The answers as tokens, the end token included where it was written. One batch: prompts of like length cost least.
+
+    `distinct=False` writes what the model would without `inference.distinct`.
+    """
     end, pad = token_id(tokenizer, END), token_id(tokenizer, PAD)
     longest = max(map(len, prompts))
+    rules = [_Distinct(longest, stops_of(tokenizer), len(prompts))] if distinct else []
     made = model.generate(  # pyright: ignore[reportAttributeAccessIssue] (its protocol knows no properties)
         input_ids=torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts]),
         attention_mask=torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]),
         do_sample=False,
-        logits_processor=LogitsProcessorList([_Distinct(longest, stops_of(tokenizer), len(prompts))]),
+        logits_processor=LogitsProcessorList(rules),
         max_new_tokens=most,
         eos_token_id=end,
         pad_token_id=pad,

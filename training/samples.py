@@ -17,7 +17,9 @@ SETTLE_MS = 3_000
 """A list is made so long after the newest behaviour (the trigger policy's settle)."""
 SHORTEST_HISTORY = 3
 FEWEST_SHOPPERS = 3
-"""A label must have been searched by so many: what one or two typed is mostly mistyped, and nobody wants it as a hint."""
+FEWEST_SHARE = 1 / 2_000
+"""A label must have been searched by so many, and by this share of all: what few typed is mostly mistyped, and nobody wants it
+as a hint. A share, because the longer a log, the more shoppers mistype a query alike."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,12 @@ class QueryFacts:
 
 
 def query_facts(log: Iterable[History]) -> dict[str, QueryFacts]:
-    """Facts of every query that at least FEWEST_SHOPPERS searched, by its normal form."""
+    """Facts of every query that enough shoppers searched (FEWEST_SHOPPERS, FEWEST_SHARE), by its normal form."""
+    everyone = 0
     shoppers: dict[str, int] = Counter()
     clicks: dict[str, Counter[str]] = defaultdict(Counter)
     for history in log:
+        everyone += 1
         searched, query = set(), ""
         for behaviour in history.behaviours:
             if behaviour.kind == "search":
@@ -101,7 +105,7 @@ def query_facts(log: Iterable[History]) -> dict[str, QueryFacts]:
     return {
         query: QueryFacts(count, min(clicks[query], key=lambda c: (-clicks[query][c], c)) if clicks[query] else "")
         for query, count in shoppers.items()
-        if count >= FEWEST_SHOPPERS
+        if count >= max(FEWEST_SHOPPERS, FEWEST_SHARE * everyone)
     }
 
 

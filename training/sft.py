@@ -1,13 +1,14 @@
-"""`aigq train`: a small decoder learns to write a shopper's next ten queries (AIGQ eq. 5: next-token loss on the answer).
+"""`aigq train`: a small decoder learns to write a shopper's next ten queries, and last of all not to repeat itself.
 
-One pass over simulated logs, so no sample is seen twice and nothing is held back for early stopping. Left out of the
-paper's recipe, for a later one: label re-ranking by interest, rationales, reinforcement.
+Next-token loss on true lists (AIGQ eq. 5, `next_token.py`) all the way, with unlikelihood of repeated queries in the model's own
+lists (`repeats.py`) in the last part. One pass over simulated logs, so no sample is seen twice and nothing is held back for
+early stopping. Left out of the paper's recipe, for a later one: label re-ranking by interest, rationales, reinforcement.
 """
 
 import math
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,41 +16,73 @@ from random import Random
 
 import torch
 from tokenizers import Tokenizer
-from torch.nn import functional
 from transformers import Qwen3ForCausalLM
 
 from inference.model_bundle import ModelBundle, ModelCard
 from inference.prompt import PROMPT_VERSION
-from inference.vocabulary import END, PAD, token_id, train_tokenizer
+from inference.vocabulary import train_tokenizer
 from simulation.market import Market
-from training.decoder import MAX_TOKENS, new_decoder, save_bundle
-from training.samples import Sample, histories, samples
+from training.decoder import new_decoder, save_bundle
+from training.next_token import Encoded, batches, encode, losses
+from training.repeats import OwnLists, own_lists, repeat_loss
+from training.samples import histories, samples
 
 START_MS = 1_700_000_000_000
 """Some day: only differences of time reach the model."""
 REPORT_S = 30
+COOLING = 0.4
+"""Share of the learning rate with which the last part begins; from there it falls to zero in a line."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Chosen on two cores for half an hour; docs/results/model.md has what came out."""
+    """Chosen on two cores for less than half an hour; docs/results/model.md has what came out.
 
-    minutes: float = 24.0
-    """Of the training loop; it also sets the learning rate's schedule."""
-    shoppers: int = 8_000
+    A run that its samples end is repeated exactly by the same recipe and seed (on the same kind of machine, with as many
+    threads); one that its minutes end is not.
+    """
+
+    samples: int = 128_000
+    """Length of the run; fewer where the log has no more."""
+    minutes: float = 25.0
+    """Ceiling for the training loop: a slower machine comes to its end by then, with fewer samples."""
+    shoppers: int = 24_000
     days: int = 60
-    samples_each: int = 6
+    samples_each: int = 7
     vocabulary: int = 2048
+    """Nearly one token a word of the simulated shop: more tokens shorten nothing."""
     hidden: int = 128
     layers: int = 4
     batch_tokens: int = 4_096
     """Padding included."""
-    learning_rate: float = 3e-3
-    warmup: float = 0.04
+    learning_rate: float = 4e-3
+    warmup: float = 0.03
     """Share of the run."""
+    history_weight: float = 0.3
+    """Of the loss on searches in the prompt: they say what follows a query, in tokens that are computed anyway."""
+    unlearn: float = 0.08
+    """Last share of the run, in which repeats are unlearned; a step of it takes about twice the time."""
+    repeat_weight: float = 4.0
+    renew: int = 2
+    """Steps for which own lists are used: writing them costs as much as a step."""
     weight_decay: float = 0.05
     clip: float = 1.0
     threads: int = 2
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a run says of itself. The figures are means over about the last 50 steps that had them, None where none had."""
+
+    steps: int
+    samples: int
+    ended_by: str
+    """samples | minutes"""
+    answer_loss: float | None
+    history_loss: float | None
+    repeat_loss: float | None
+    own_lists_distinct: float | None
+    """Share of own lists, written without `inference.distinct`, that repeat nothing."""
 
 
 def train(
@@ -61,22 +94,27 @@ def train(
     print(f"simulating {recipe.shoppers} shoppers for {recipe.days} days", flush=True)
     log = histories(Market(seed, recipe.shoppers).events(START_MS, recipe.days))
     made = list(samples(log, recipe.samples_each, seed))
+    del log
     Random(f"order {seed}").shuffle(made)
     tokenizer = train_tokenizer((text for s in made[:20_000] for text in (s.prompt, s.answer)), recipe.vocabulary)
     encoded = encode(made, tokenizer)
-    tokens = sum(len(prompt) + len(answer) for prompt, answer in encoded) // len(encoded)
+    if not encoded:
+        raise ValueError(f"{recipe.shoppers} shoppers in {recipe.days} days give no sample; take more of either")
+    tokens = sum(map(len, encoded)) // len(encoded)
     print(f"{len(encoded)} samples of {tokens} tokens", flush=True)
 
     model = new_decoder(tokenizer, recipe.hidden, recipe.layers, seed)
-    steps, seen, loss = _learn(model, encoded, token_id(tokenizer, PAD), recipe, seed)
+    learned = learn(model, tokenizer, encoded[: recipe.samples], recipe, seed)
     card = ModelCard(
         name=name,
         version=version,
         prompt_version=PROMPT_VERSION,
         description="Writes a shopper's next ten queries from the newest twenty behaviours.",
         data=f"simulation.Market(seed={seed}, shoppers={recipe.shoppers}), {recipe.days} days; no real shopper's data",
-        recipe=asdict(recipe) | {"steps": steps, "samples_seen": seen, "optimizer": "Muon and AdamW, cosine"},
-        metrics={"train_loss": round(loss, 4)},
+        recipe=asdict(recipe)
+        | {"steps": learned.steps, "samples_seen": learned.samples, "ended_by": learned.ended_by}
+        | {"optimizer": "Muon and AdamW; cosine, then a line to zero"},
+        metrics={key: value for key, value in asdict(learned).items() if isinstance(value, float)},
         parameters=sum(p.numel() for p in model.parameters()),
         seed=seed,
         created=datetime.now(UTC).date().isoformat(),
@@ -85,83 +123,78 @@ def train(
     return save_bundle(Path(out), model, tokenizer, card)
 
 
-def encode(made: Sequence[Sample], tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
-    """(prompt, answer with end token) as token ids; what is longer than the model reads is left out."""
-    end = token_id(tokenizer, END)
-    prompts = tokenizer.encode_batch([sample.prompt for sample in made])
-    answers = tokenizer.encode_batch([sample.answer for sample in made])
-    pairs = ((p.ids, [*a.ids, end]) for p, a in zip(prompts, answers, strict=True))
-    return [(prompt, answer) for prompt, answer in pairs if len(prompt) + len(answer) <= MAX_TOKENS]
-
-
-def batches(
-    encoded: Sequence[tuple[list[int], list[int]]], pad: int, batch_tokens: int, rng: Random
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One pass: (input ids, target ids), both batch x length, target -100 wherever the loss does not look.
-
-    Samples of one length share a batch, so padding costs little; batches come in random order. Padding stands on the right,
-    where causal attention never looks at it, so no mask is needed.
-    """
-    chunk = 4096
-    for start in range(0, len(encoded), chunk):
-        rows = sorted(encoded[start : start + chunk], key=lambda row: len(row[0]) + len(row[1]))
-        packed: list[list[tuple[list[int], list[int]]]] = [[]]
-        for row in rows:
-            longest = len(row[0]) + len(row[1])
-            if longest * (len(packed[-1]) + 1) > batch_tokens and packed[-1]:
-                packed.append([])
-            packed[-1].append(row)
-        rng.shuffle(packed)
-        for batch in packed:
-            longest = max(len(prompt) + len(answer) for prompt, answer in batch)
-            inputs = torch.full((len(batch), longest), pad)
-            targets = torch.full((len(batch), longest), -100)
-            for i, (prompt, answer) in enumerate(batch):
-                whole = torch.tensor(prompt + answer)
-                inputs[i, : len(whole)] = whole
-                targets[i, len(prompt) - 1 : len(whole) - 1] = whole[len(prompt) :]
-            yield inputs, targets
-
-
-def answer_loss(model: Qwen3ForCausalLM, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean next-token loss over the answers (AIGQ eq. 5). Logits are made for these tokens alone: half the time."""
-    hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state
-    looked_at = targets != -100
-    return functional.cross_entropy(model.lm_head(hidden[looked_at]), targets[looked_at])
-
-
-def _learn(
-    model: Qwen3ForCausalLM, encoded: Sequence[tuple[list[int], list[int]]], pad: int, recipe: Recipe, seed: int
-) -> tuple[int, int, float]:
-    """Trains until the minutes or the samples are used up. Returns steps, samples seen, and the loss over the last steps."""
+def learn(
+    model: Qwen3ForCausalLM, tokenizer: Tokenizer, encoded: Sequence[Encoded], recipe: Recipe, seed: int
+) -> Learned:
+    """Trains the model until the samples or the minutes are used up. Raises FloatingPointError where the loss runs away."""
     optimizers = _optimizers(model, recipe)
+    meters = _Meters()
+    own: OwnLists | None = None
+    own_steps = steps = seen = 0
     started = reported = time.monotonic()
-    steps = seen = 0
-    loss = math.nan
     model.train()
-    for inputs, targets in batches(encoded, pad, recipe.batch_tokens, Random(f"batches {seed}")):
+    for batch in batches(encoded, tokenizer, recipe.batch_tokens, Random(f"batches {seed}")):
         # Progress is the further of time and samples, so that the rate ends near zero whichever runs out first.
         done = max((time.monotonic() - started) / (60 * recipe.minutes), seen / len(encoded))
         if done >= 1:
             break
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * schedule(done, recipe.warmup)
+                group["lr"] = recipe.learning_rate * schedule(done, recipe.warmup, recipe.unlearn)
             optimizer.zero_grad(set_to_none=True)
-        now = answer_loss(model, inputs, targets)
-        if not torch.isfinite(now):
-            raise FloatingPointError(f"the loss is {now.item()} at step {steps}: lower the learning rate")
-        now.backward()
+        answer, history = losses(model, batch)
+        loss = meters.answer.add(answer) + recipe.history_weight * meters.history.add(history)
+        if done >= 1 - recipe.unlearn:
+            if own is None or own_steps % recipe.renew == 0:
+                own = own_lists(model, tokenizer, batch.prompts)
+                meters.own_distinct.add(torch.tensor(own.distinct / own.lists))
+            own_steps += 1
+            loss = loss + recipe.repeat_weight * meters.repeat.add(repeat_loss(model, own))
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {steps}: lower the learning rate")
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         for optimizer in optimizers:
             optimizer.step()
         steps += 1
-        seen += len(inputs)
-        loss = now.item() if math.isnan(loss) else 0.98 * loss + 0.02 * now.item()
-        if time.monotonic() - reported > REPORT_S:
-            reported = time.monotonic()
-            print(f"{done:4.0%}  step {steps}  samples {seen}  loss {loss:.3f}  {reported - started:.0f} s", flush=True)
-    return steps, seen, loss
+        seen += len(batch.inputs)
+        now = time.monotonic()
+        if now - reported > REPORT_S:
+            reported, elapsed = now, now - started
+            left = elapsed * (1 - done) / done
+            print(f"{done:4.0%}  {seen} samples  {meters}  {elapsed:.0f} s, about {left:.0f} s left", flush=True)
+    model.eval()
+    ended_by = "samples" if seen >= len(encoded) else "minutes"
+    return Learned(
+        steps, seen, ended_by, meters.answer.mean, meters.history.mean, meters.repeat.mean, meters.own_distinct.mean
+    )
+
+
+class _Recent:
+    """Mean of the newest values, exponentially weighted."""
+
+    def __init__(self) -> None:
+        self._sum = self._weight = 0.0
+
+    def add(self, value: torch.Tensor) -> torch.Tensor:
+        self._sum = 0.98 * self._sum + value.item()
+        self._weight = 0.98 * self._weight + 1
+        return value
+
+    @property
+    def mean(self) -> float | None:
+        return round(self._sum / self._weight, 4) if self._weight else None
+
+
+class _Meters:
+    def __init__(self) -> None:
+        self.answer, self.history, self.repeat, self.own_distinct = _Recent(), _Recent(), _Recent(), _Recent()
+
+    def __str__(self) -> str:
+        learned = f"loss: answers {self.answer.mean:.3f}, histories {self.history.mean:.3f}"
+        if self.repeat.mean is None:
+            return learned
+        return f"{learned}, repeats {self.repeat.mean:.4f}  own lists without repeat {self.own_distinct.mean:.0%}"
 
 
 def _optimizers(model: Qwen3ForCausalLM, recipe: Recipe) -> tuple[torch.optim.Optimizer, ...]:
@@ -177,11 +210,16 @@ def _optimizers(model: Qwen3ForCausalLM, recipe: Recipe) -> tuple[torch.optim.Op
     )
 
 
-def schedule(done: float, warmup: float) -> float:
-    """Share of the learning rate at `done` (0 .. 1) of the run: up in a line, down by a cosine."""
+def schedule(done: float, warmup: float, last: float) -> float:
+    """Share of the learning rate at `done` (0 .. 1) of the run: up in a line, down by a cosine to COOLING, and to zero in a
+    line over the `last` share; without a last share, by the cosine to zero."""
+    lowest = COOLING if last else 0.0
     if done < warmup:
         return max(done, 1e-3) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+    if not last or done < 1 - last:
+        way = (done - warmup) / (1 - last - warmup)
+        return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * way))
+    return COOLING * (1 - done) / last
 
 
 def git_revision() -> str:
