@@ -66,7 +66,7 @@ def train(
     models: Path = typer.Option(Path("models"), help="Folder of models; the bundle goes to MODELS/NAME/VERSION/."),
     name: str = typer.Option("aigq-small", help="Name of the model."),
     seed: int = typer.Option(1, help="Seed of market, samples and weights."),
-    samples: int = typer.Option(128_000, help="Length of the training; the same samples and seed give the same model."),
+    samples: int = typer.Option(115_000, help="Length of the training; the same samples and seed give the same model."),
     minutes: float = typer.Option(
         25.0, help="Ceiling for the training loop; a run that it ends cannot be repeated exactly."
     ),

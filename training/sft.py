@@ -42,11 +42,11 @@ class Recipe:
     threads); one that its minutes end is not.
     """
 
-    samples: int = 128_000
+    samples: int = 115_000
     """Length of the run; fewer where the log has no more."""
     minutes: float = 25.0
     """Ceiling for the training loop: a slower machine comes to its end by then, with fewer samples."""
-    shoppers: int = 24_000
+    shoppers: int = 22_000
     days: int = 60
     samples_each: int = 7
     vocabulary: int = 2048
@@ -55,11 +55,12 @@ class Recipe:
     layers: int = 4
     batch_tokens: int = 4_096
     """Padding included."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 6e-3
     warmup: float = 0.03
     """Share of the run."""
     history_weight: float = 0.3
-    """Of the loss on searches in the prompt: they say what follows a query, in tokens that are computed anyway."""
+    """Of the loss on searches in the prompt: they say what follows a query, in tokens that are computed anyway. At no cost in time
+    a short run (24 s) came to 1.97 instead of 2.03 on the answers."""
     unlearn: float = 0.08
     """Last share of the run, in which repeats are unlearned; a step of it takes about twice the time."""
     repeat_weight: float = 4.0
