@@ -8,7 +8,8 @@ Live run, replay, backfill, simulation and tests call the same two functions, so
 
 from interest.fold import FOLD_VERSION, Arrival, Step, WrongPartition, due_ms, expire, fold, quarantine
 from interest.policy import TriggerPolicy
-from interest.state import EMPTY, State, behaviours_of, decode, encode
+from interest.state import EMPTY, State, behaviours_of, decode, encode, interest_of
+from interest.weights import drift_of
 
 __all__ = [
     "EMPTY",
@@ -20,9 +21,11 @@ __all__ = [
     "WrongPartition",
     "behaviours_of",
     "decode",
+    "drift_of",
     "due_ms",
     "encode",
     "expire",
     "fold",
+    "interest_of",
     "quarantine",
 ]

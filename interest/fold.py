@@ -8,14 +8,26 @@ model does later, or how long it takes, decides nothing here.
 Events are folded in offset order, never sorted by time: sorting within a batch makes the result depend on the batching.
 """
 
+from array import array
 from hashlib import blake2b
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from interest.parts import shares
 from interest.policy import TriggerPolicy
-from interest.state import KEY_BYTES, State, behaviour_id, behaviours_of, holds_id, key_of, pack_text, repack
+from interest.state import (
+    KEY_BYTES,
+    ROW_BYTES,
+    State,
+    behaviour_id,
+    behaviours_of,
+    characters,
+    holds_id,
+    key_of,
+    row_of,
+    without_unused,
+)
+from interest.weights import drift, heaviest, reasons, rebased, weigh
 from schemas import BehaviourEvent, Change
 
 FOLD_VERSION = 1
@@ -23,8 +35,6 @@ FOLD_VERSION = 1
 
 MOST_CATEGORIES = 64
 """Above the behaviours kept by default; when more have gathered, those without a behaviour are dropped."""
-_REBASE_AFTER = 64
-"""Half-lives after which weights get a new reference time: far from overflow (2^1023), rare enough to cost nothing."""
 
 
 class Arrival(NamedTuple):
@@ -66,9 +76,8 @@ def fold(state: State, event: BehaviourEvent, arrival: Arrival, policy: TriggerP
         return Step(erased, changes, "erased")
 
     time = min(max(event.time_ms, 0), clock)
-    id = behaviour_id(event.id)
-    key = key_of(time, id)
-    if holds_id(state.keys, id):
+    key = key_of(time, behaviour_id(event.id))
+    if holds_id(state.rows, key):
         return Step(replace(state, partition=partition, offset=offset), changes, "duplicate")
     if key <= state.floor or time < clock - policy.horizon_ms:
         return Step(replace(state, partition=partition, offset=offset), changes, "too_late")
@@ -79,24 +88,31 @@ def fold(state: State, event: BehaviourEvent, arrival: Arrival, policy: TriggerP
         assert event.item is not None, "the decoder lets no click without an item through"
         text, category, weight = event.item.title, event.item.category, policy.click_weight
     categories = state.categories if category in state.categories else (*state.categories, category)
-    packed = pack_text(event.kind, categories.index(category), text)
-    keys, texts, floor = _remember(state, key, packed, clock, policy)
+    row = row_of(key, event.kind, categories.index(category), text)
+    rows, texts, floor = _remember(state, row, text, clock, policy)
     if len(categories) > MOST_CATEGORIES:
-        texts, categories = repack(texts, categories)
-    weights, reference = _weigh(state, text, category, weight, time, policy)
+        rows, categories = without_unused(rows, categories)
+    base = array("d", state.base)
+    parts, weights, reference = weigh(
+        state.parts, array("d", state.weights), state.reference_ms, text, category, weight, time, policy
+    )
+    most = policy.interests_kept * 4 // 3
+    if len(weights) > most and len(weights) - weights.count(0.0) > most:
+        parts, weights = heaviest(parts, weights, len(base), policy.interests_kept)
     evidence = state.evidence + weight * 2.0 ** ((time - clock) / policy.half_life_ms)
-    enough = evidence >= policy.evidence and drift(weights, state.base) >= policy.drift
+    enough = evidence >= policy.evidence and drift(weights, base) >= policy.drift
     return Step(
         State(
             partition,
             offset,
-            keys,
+            rows,
             texts,
             categories,
             floor,
-            weights,
-            reference,
+            parts,
+            weights.tobytes(),
             state.base,
+            reference,
             evidence,
             (state.started_ms or clock) if enough else 0,
             clock if enough else 0,
@@ -122,21 +138,32 @@ def expire(state: State, user: str, clock_ms: int, policy: TriggerPolicy) -> tup
     due = due_ms(state, policy)
     if due is None or clock_ms <= due:
         return state, ()
-    now = _shares(state.weights)
+    weights, base = array("d", state.weights), array("d", state.base)
     change = Change(
         run_id=run_id(user, due, policy),
         user=user,
         as_of_ms=due,
         started_ms=state.started_ms,
         newest_ms=state.newest_ms,
-        drift=drift(state.weights, state.base),
+        drift=drift(weights, base),
         evidence=state.evidence,
-        reasons=reasons(now, state.base),
+        reasons=reasons(state.parts, weights, base),
         trigger_version=policy.version,
         profile=state.profile,
         behaviours=tuple(behaviours_of(state)),
     )
-    return replace(state, base=now, evidence=0.0, started_ms=0, newest_ms=0, fired_ms=due), (change,)
+    parts, weights, base = rebased(state.parts, weights)
+    after = replace(
+        state,
+        parts=parts,
+        weights=weights.tobytes(),
+        base=base.tobytes(),
+        evidence=0.0,
+        started_ms=0,
+        newest_ms=0,
+        fired_ms=due,
+    )
+    return after, (change,)
 
 
 def due_ms(state: State, policy: TriggerPolicy) -> int | None:
@@ -152,69 +179,22 @@ def run_id(user: str, as_of_ms: int, policy: TriggerPolicy) -> str:
     return blake2b(f"{user}\x1f{as_of_ms}\x1f{policy.version}".encode(), digest_size=8).hexdigest()
 
 
-def drift(weights: dict[str, float], base: dict[str, float]) -> float:
-    """Share of the interest that moved since `base`: total variation distance, 0 .. 1. Without a base all of it moved."""
-    total = sum(weights.values())
-    if not base or not total:
-        return 1.0 if total else 0.0
-    # Half the sum of absolute differences; what only `base` holds is its remaining share.
-    moved, common, share_before = 0.0, 0.0, base.get
-    for part, weight in weights.items():
-        before = share_before(part, 0.0)
-        gain = weight / total - before
-        moved += gain if gain > 0.0 else -gain
-        common += before
-    return (moved + max(0.0, 1.0 - common)) / 2
-
-
-def reasons(now: dict[str, float], base: dict[str, float], most: int = 3) -> tuple[str, ...]:
-    """The parts that gained most, for people: `#Laptops +0.41`."""
-    gains = sorted(((share - base.get(part, 0.0), part) for part, share in now.items()), key=lambda g: (-g[0], g[1]))
-    return tuple(f"{part} {gain:+.2f}" for gain, part in gains[:most] if gain >= 0.005)
-
-
-def _shares(weights: dict[str, float]) -> dict[str, float]:
-    total = sum(weights.values())
-    return {part: weight / total for part, weight in weights.items()}
-
-
-def _remember(
-    state: State, key: bytes, text: str, clock: int, policy: TriggerPolicy
-) -> tuple[bytes, tuple[str, ...], bytes]:
-    """Behaviours with one more, in order of (time, id); the oldest go, by number and by age, and raise the floor."""
-    keys, texts, floor = state.keys, state.texts, state.floor
-    at = len(texts)
-    while at and keys[(at - 1) * KEY_BYTES : at * KEY_BYTES] > key:
-        at -= 1
-    if at == len(texts):  # nearly always
-        keys, texts = keys + key, (*texts, text)
+def _remember(state: State, row: bytes, text: str, clock: int, policy: TriggerPolicy) -> tuple[bytes, str, bytes]:
+    """Rows and texts with one more, in order of (time, id), and the floor; the oldest go, by number and age, and raise it."""
+    rows, texts, floor = state.rows, state.texts, state.floor
+    at, key = len(rows), row[:KEY_BYTES]
+    while at and rows[at - ROW_BYTES : at - ROW_BYTES + KEY_BYTES] > key:
+        at -= ROW_BYTES
+    if at == len(rows):  # nearly always
+        rows, texts = rows + row, texts + text
     else:
-        keys = keys[: at * KEY_BYTES] + key + keys[at * KEY_BYTES :]
-        texts = (*texts[:at], text, *texts[at:])
-    excess = max(0, len(texts) - policy.behaviours_kept)
+        start = characters(rows[:at])
+        rows, texts = rows[:at] + row + rows[at:], texts[:start] + text + texts[start:]
+    excess = max(0, len(rows) - policy.behaviours_kept * ROW_BYTES)
     oldest_kept = key_of(max(0, clock - policy.horizon_ms), 0)
-    while excess < len(texts) and keys[excess * KEY_BYTES : (excess + 1) * KEY_BYTES] < oldest_kept:
-        excess += 1
+    while rows[excess : excess + KEY_BYTES] < oldest_kept and excess < len(rows):
+        excess += ROW_BYTES
     if not excess:
-        return keys, texts, floor
-    trimmed = keys[(excess - 1) * KEY_BYTES : excess * KEY_BYTES]
-    return keys[excess * KEY_BYTES :], texts[excess:], max(floor, trimmed)
-
-
-def _weigh(
-    state: State, text: str, category: str, weight: float, time: int, policy: TriggerPolicy
-) -> tuple[dict[str, float], int]:
-    """Weights with one more behaviour, and the time they refer to."""
-    weights, reference = dict(state.weights), state.reference_ms
-    exponent = (time - reference) / policy.half_life_ms
-    if exponent > _REBASE_AFTER or not weights:
-        faded = 2.0**-exponent if weights else 1.0
-        weights = {part: w * faded for part, w in weights.items()}
-        reference, exponent = time, 0.0
-    amount = weight * 2.0**exponent
-    for part, share in shares(text, category, policy.category_share, policy.terms_per_behaviour):
-        weights[part] = weights.get(part, 0.0) + amount * share
-    if len(weights) > policy.interests_kept * 4 // 3:
-        heaviest = sorted((-w, part) for part, w in weights.items())[: policy.interests_kept]
-        weights = {part: -w for w, part in heaviest}
-    return weights, reference
+        return rows, texts, floor
+    trimmed = rows[excess - ROW_BYTES : excess - ROW_BYTES + KEY_BYTES]
+    return rows[excess:], texts[characters(rows[:excess]) :], max(floor, trimmed)

@@ -11,19 +11,23 @@ STOP_WORDS = frozenset("a an and at by for from in is it of on or the to with w"
 """Words that tell nothing about a product; single characters tell little more and are dropped as well."""
 
 
-@lru_cache(maxsize=200_000)
-def terms(text: str, most: int) -> tuple[str, ...]:
-    """The first `most` distinct content terms of a text, in order, as parts of an interest. Cached: queries repeat."""
-    words = (word for word in WORDS.findall(text.lower()) if len(word) > 1 and word not in STOP_WORDS)
-    return tuple(word for word, _ in zip(dict.fromkeys(words), range(most), strict=False))
-
-
+@lru_cache(maxsize=65_536)
 def shares(text: str, category: str, category_share: float, most: int) -> tuple[tuple[str, float], ...]:
-    """How one behaviour's weight is spread over parts; sums to 1, or is empty where the text has no content."""
+    """How one behaviour's weight is spread over parts; sums to 1, or is empty where the text has no content.
+
+    A part stands between line feeds, as it does in a state's string of parts. Cached: queries and titles repeat.
+    """
     words = terms(text, most)
     if not category:
-        return tuple((word, 1 / len(words)) for word in words)
+        return tuple((f"\n{word}\n", 1 / len(words)) for word in words)
+    name = "\n#" + category.replace("\n", " ") + "\n"
     if not words:
-        return ((f"#{category}", 1.0),)
+        return ((name, 1.0),)
     each = (1 - category_share) / len(words)
-    return (f"#{category}", category_share), *((word, each) for word in words)
+    return (name, category_share), *((f"\n{word}\n", each) for word in words)
+
+
+def terms(text: str, most: int) -> tuple[str, ...]:
+    """The first `most` distinct content terms of a text, in order."""
+    words = (word for word in WORDS.findall(text.lower()) if len(word) > 1 and word not in STOP_WORDS)
+    return tuple(word for word, _ in zip(dict.fromkeys(words), range(most), strict=False))

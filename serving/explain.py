@@ -7,8 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from interest import State, TriggerPolicy, behaviours_of, decode, due_ms
-from interest.fold import drift
+from interest import State, TriggerPolicy, behaviours_of, decode, drift_of, due_ms, interest_of
 from interest.sessions import sessions
 from schemas import QueryRun
 from store.client import Requests, ShopperStore
@@ -63,7 +62,7 @@ def verdict(known: Known, policy: TriggerPolicy) -> str:
     if due is not None:
         why = "settling" if due <= state.newest_ms + policy.settle_ms else "cooling down since the last list"
         return f"A change is forming ({why}); it comes due at {_when(due)}, {(due - known.clock_ms) / 1000:+.1f} s from the log clock."
-    moved = drift(state.weights, state.base)
+    moved = drift_of(state)
     last = f" The last request: {known.outcomes[-1].split()[1]}." if known.outcomes else ""
     if state.evidence < policy.evidence:
         return (
@@ -109,16 +108,11 @@ def _behaviours(state: State, policy: TriggerPolicy) -> Table:
 
 
 def _interest(state: State, policy: TriggerPolicy, most: int = 10) -> Table:
-    total = sum(state.weights.values()) or 1.0
-    now = {part: weight / total for part, weight in state.weights.items()}
-    moved = drift(state.weights, state.base)
-    title = f"interest (drift {moved:.2f} of {policy.drift:g}, evidence {state.evidence:.2f} of {policy.evidence:g})"
+    title = f"interest (drift {drift_of(state):.2f} of {policy.drift:g}, evidence {state.evidence:.2f} of {policy.evidence:g})"
     table = Table("part", "then", "now", "moved", title=title, title_justify="left")
-    for part in sorted(now.keys() | state.base.keys(), key=lambda p: (-now.get(p, 0.0) - state.base.get(p, 0.0), p))[
-        :most
-    ]:
-        then, share = state.base.get(part, 0.0), now.get(part, 0.0)
-        table.add_row(part, f"{then:.2f}", f"{share:.2f}", f"{share - then:+.2f}")
+    heaviest = sorted(interest_of(state).items(), key=lambda part: (-sum(part[1]), part[0]))
+    for part, (then, now) in heaviest[:most]:
+        table.add_row(part, f"{then:.2f}", f"{now:.2f}", f"{now - then:+.2f}")
     return table
 
 

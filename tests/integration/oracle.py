@@ -120,9 +120,9 @@ def take(shopper: Shopper, event: dict[str, Any], record: Record, clock: int, ru
     fire(shopper, clock, rule)
     shopper.partition, shopper.offset, shopper.clock_ms = record.partition, record.offset, clock
     if event["kind"] == "erase":
-        requests, outcomes = shopper.requests, shopper.outcomes
+        requests, outcomes, close_calls = shopper.requests, shopper.outcomes, shopper.close_calls
         shopper.__init__(shopper.user, record.partition, record.offset, clock, erased_ms=clock)
-        shopper.requests, shopper.outcomes = requests, outcomes
+        shopper.requests, shopper.outcomes, shopper.close_calls = requests, outcomes, close_calls
         return "erased"
     item = event.get("item") or {}
     is_search = event["kind"] == "search"

@@ -1,5 +1,6 @@
 """What a namespace of the store holds, read key by key without the product's client (layout: store/layout.py, docs/store.md)."""
 
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +10,8 @@ from redis import Redis
 
 from tests.integration.oracle import Kept
 
-TOKEN_BYTES, ID_BITS = 8, 48
-KINDS = {"s": "search", "c": "click"}
+TOKEN_BYTES = 8
+KINDS = ("search", "click")
 
 
 @dataclass(frozen=True)
@@ -113,16 +114,26 @@ def _shopper(value: bytes) -> StoredShopper:
     elif form != 0:
         raise ValueError(f"a state has format {form}; this reader knows 0 (plain) and 1 (zstd)")
     fields: list[Any] = msgspec.msgpack.decode(blob)
-    partition, offset, keys, texts, categories, _floor, weights, _reference, base, evidence = fields[:10]
-    started, _newest, fired, profile = fields[10:14]
+    partition, offset, rows, texts, categories, _floor, parts, weights, base, _reference, evidence = fields[:11]
+    started, _newest, fired, profile = fields[11:15]
     kept = []
-    for place, packed in enumerate(texts):
-        key = int.from_bytes(keys[12 * place : 12 * place + 12], "big")
-        category = categories[ord(packed[1]) - ord("!")]
-        kept.append(Kept(key >> ID_BITS, key % (1 << ID_BITS), KINDS[packed[0]], packed[2:], category))
-    if len(keys) != 12 * len(texts):
-        raise ValueError(f"a state has {len(texts)} texts and {len(keys)} bytes of keys")
-    return StoredShopper(partition, offset, tuple(kept), weights, base, evidence, bool(started), fired, profile)
+    for start in range(0, len(rows), 16):
+        time, id = int.from_bytes(rows[start : start + 6], "big"), int.from_bytes(rows[start + 6 : start + 12], "big")
+        length = int.from_bytes(rows[start + 14 : start + 16], "big")
+        kept.append(Kept(time, id, KINDS[rows[start + 12]], texts[:length], categories[rows[start + 13]]))
+        texts = texts[length:]
+    if texts:
+        raise ValueError(f"a state has {len(texts)} characters of text that belong to no row")
+    names = parts.split("\n")[1:-1]
+    if len(names) * 8 != len(weights):
+        raise ValueError(f"a state names {len(names)} parts and has {len(weights)} bytes of weights")
+    now = {name: w for name, w in zip(names, _doubles(weights), strict=True) if w}
+    then = dict(zip(names, _doubles(base), strict=False))
+    return StoredShopper(partition, offset, tuple(kept), now, then, evidence, bool(started), fired, profile)
+
+
+def _doubles(packed: bytes) -> tuple[float, ...]:
+    return struct.unpack(f"<{len(packed) // 8}d", packed)
 
 
 def _lists(value: bytes) -> list[tuple[int, int, str]]:

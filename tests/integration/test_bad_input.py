@@ -269,14 +269,14 @@ def _(way: Way) -> None:
 @row("time in the year 9999")
 def _(way: Way) -> None:
     way.feed(to_json(search(time_ms=253_402_300_799_000)), to_json(search("u2", "e2")))
-    assert key_of(NOW, 0) <= way.state("u1").keys < key_of(NOW + 1, 0)
+    assert key_of(NOW, 0) <= way.state("u1").rows < key_of(NOW + 1, 0)
     assert way.state("u2").newest_ms == NOW
 
 
 @row("an hour ahead")
 def _(way: Way) -> None:
     way.feed(to_json(search(time_ms=NOW + HOUR_MS)), to_json(search("u2", "e2")))
-    assert key_of(NOW, 0) <= way.state("u1").keys < key_of(NOW + 1, 0)
+    assert key_of(NOW, 0) <= way.state("u1").rows < key_of(NOW + 1, 0)
     assert way.state("u1").newest_ms == way.state("u2").newest_ms == NOW
 
 
@@ -318,13 +318,13 @@ def _(way: Way) -> None:
 
 @row("a record that breaks the fold")
 def _(way: Way) -> None:
-    # A state that no fold can have made (its text has no kind) and that is due: whatever comes next breaks on it.
-    broken = State(texts=("",), keys=key_of(NOW, 1), weights={"x": 1.0}, started_ms=1, newest_ms=1)
+    # A state that no fold can have made (its weights are no doubles) and that is due: whatever comes next breaks on it.
+    broken = State(parts="\nx\n", weights=b"no doubles", started_ms=1, newest_ms=1)
     saved = way.store.save(shard_of("u1", SHARDS), 0, 0, 0, 0, [StateChange("u1", b"", encode(broken), None, ())])
     assert saved.status == "saved"
     way.feed(to_json(search()), to_json(search(id="e2")))
     assert [letter.offset for letter in way.letters()] == [0, 1]
-    assert way.state("u1").texts == ("",)
+    assert way.state("u1").weights == b"no doubles"
 
 
 @row("a shopper's events in two partitions")
