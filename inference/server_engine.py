@@ -16,7 +16,7 @@ import msgspec
 
 from inference.engine import Answer, EngineState, EngineStats, Generated, GivenBack, OnDone, Rejected, ServedModel
 from inference.in_flight import InFlight, Tally
-from inference.prompt import PROMPT_VERSION, build_prompt
+from inference.prompt import PROMPT_VERSION, SEPARATOR, build_prompt
 from inference.vocabulary import END
 
 LOG = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ PROBE_S = 1.0
 CANARY_AFTER_S = 5.0
 """A server that has answered nothing for so long is asked for one token."""
 FIRST_WAIT_S = 0.2
+REPEATING, AMONG = 3, 300
+"""So many lists with a repeated query, among so many: the server lacks our logits processor, which leaves next to none."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class ServerEngine:
         self._model: ServedModel | None = None
         self._alive = False
         self._closed = False
+        self._lists = self._repeating = 0
         self._loop = asyncio.new_event_loop()
         limits = httpx.Limits(max_connections=in_flight + 1, max_keepalive_connections=in_flight + 1)
         self._client = httpx.AsyncClient(limits=limits)
@@ -221,9 +224,25 @@ class ServerEngine:
             except (httpx.HTTPError, msgspec.DecodeError) as error:
                 detail = repr(error)
             else:
-                return _read(completion, model)
+                generated, prefix_hit_tokens = _read(completion, model)
+                self._notice_repeats(generated)
+                return generated, prefix_hit_tokens
         self._alive = False  # no more requests until a canary has come back
         return GivenBack(f"the model server at {self._url} failed {self._settings.tries} times; {detail}"), 0
+
+    def _notice_repeats(self, generated: Generated) -> None:
+        """No call tells which logits processors a server runs; its lists do."""
+        whole = generated.text.split(SEPARATOR)[: -1 if generated.finish == "length" else None]
+        queries = [query for piece in whole if (query := piece.strip())]
+        repeats = len(set(queries)) < len(queries)
+        self._lists += 1
+        self._repeating += repeats
+        if repeats and self._repeating == REPEATING and self._lists <= AMONG:
+            LOG.warning(
+                "%d of the first %d lists from the model server at %s repeat a query, so that shoppers get shorter ones. Start "
+                "it with --logits-processors inference.vllm_distinct:DistinctQueries (docs/model-server.md)",
+                *(self._repeating, self._lists, self._url),
+            )
 
     async def _complete(self, prompt: str, model: ServedModel, most_tokens: int, timeout_s: float) -> _Completion:
         response = await self._client.post(

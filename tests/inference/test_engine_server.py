@@ -150,6 +150,25 @@ def test_a_new_model_on_the_server_is_picked_up(engine: ServerEngine, script: Sc
     assert (answer.model.version, answer.model.promotion) == ("small/2", 0), "not the version that CURRENT promotes"
 
 
+@pytest.mark.parametrize(
+    ("text", "finish", "warned"),
+    [
+        ("tv;; radio;; tv<end>", "stop", True),
+        ("tv;; radio;; tv stand;; <end>", "stop", False),
+        ("tv;; radio;; tv", "length", False),  # the last one is half a query
+    ],
+)
+def test_a_server_whose_lists_repeat_queries_is_said_once_to_lack_the_logits_processor(
+    engine: ServerEngine, script: Script, caplog: pytest.LogCaptureFixture, text: str, finish: str, warned: bool
+):
+    script.answer = lambda request: completion(text, finish) if request["prompt"] == "a prompt" else completion()
+    for _ in range(8):
+        ask(engine)
+    said = [message for message in caplog.messages if "--logits-processors inference.vllm_distinct" in message]
+    assert len(said) == warned
+    assert not said or said[0].startswith("3 of the first 3 lists from the model server at http://127.0.0.1")
+
+
 def test_closing_gives_back_what_is_in_flight(engine: ServerEngine, script: Script):
     held = threading.Event()
 
