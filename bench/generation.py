@@ -144,7 +144,7 @@ def run_job(at: Servers, store: ShopperStore, options: argparse.Namespace, reque
         f"job-{store.namespace}",
         process.python(
             "pipelines.nearline",
-            *(*where(at, store.namespace), "--max_age_s=0", f"--summary={summary}"),
+            *(*where(at, store.namespace), "--max_age_s=0", "--catch_up_s=0", f"--summary={summary}"),
             *(f"--models={options.models}", f"--model={options.model}"),
         ),
         at.folder / f"job-{store.namespace}.log",

@@ -6,9 +6,9 @@ No word begins with #, so the two cannot meet. The names are short because every
 import re
 from functools import lru_cache
 
-WORDS = re.compile(r"\w+")
+WORDS = re.compile(r"\w\w+")
 STOP_WORDS = frozenset("a an and at by for from in is it of on or the to with w".split())
-"""Words that tell nothing about a product; single characters tell little more and are dropped as well."""
+"""Words that tell nothing about a product. Single characters tell little more and are no words at all."""
 
 
 @lru_cache(maxsize=65_536)
@@ -29,5 +29,4 @@ def shares(text: str, category: str, category_share: float, most: int) -> tuple[
 
 def terms(text: str, most: int) -> tuple[str, ...]:
     """The first `most` distinct content terms of a text, in order."""
-    words = (word for word in WORDS.findall(text.lower()) if len(word) > 1 and word not in STOP_WORDS)
-    return tuple(word for word, _ in zip(dict.fromkeys(words), range(most), strict=False))
+    return tuple([word for word in dict.fromkeys(WORDS.findall(text.lower())) if word not in STOP_WORDS][:most])

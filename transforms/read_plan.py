@@ -28,6 +28,10 @@ FETCH_S = 30.0
 """Longest wait for the last record of each partition."""
 
 
+NO_WAITING_HELPS = ("uthenticat", "certificate verify failed")
+"""In what librdkafka says of a connection: it was answered, and refused, by the broker or by us."""
+
+
 @dataclass(frozen=True)
 class ReadSettings:
     """How a topic is read."""
@@ -91,7 +95,7 @@ def plan_read(settings: ReadSettings, applied_offsets: Callable[[], Mapping[int,
         except PortableError as error:
             bootstrap = settings.kafka["bootstrap.servers"]
             complaint = complaint_of(settings.kafka, ASK_S) or repr(error)
-            if "uthenticat" in complaint or not error.retriable:
+            if any(words in complaint for words in NO_WAITING_HELPS) or not error.retriable:
                 raise not_authorised(settings.topic, bootstrap, complaint) from error
             if time.monotonic() > deadline:
                 raise TimeoutError(

@@ -179,7 +179,7 @@ def test_a_record_that_breaks_the_fold_becomes_a_letter_and_its_shopper_alone_is
         ("quarantined", 2, "bob"),
     ]
     states = states_in(store, ["ann", "bob"])
-    assert (len(states["ann"].texts), len(states["bob"].texts), states["bob"].broken_at) == (2, 0, 1)
+    assert (states["ann"].texts, states["bob"].texts, states["bob"].broken_at) == ("word0word2", "", 1)
 
 
 def replace_user(user: str, number: int) -> BehaviourEvent:
