@@ -16,6 +16,7 @@ from redis import Redis
 
 from bench.result import Target, write
 from interest import EMPTY, FOLD_VERSION, Arrival, State, TriggerPolicy, due_ms, encode, fold
+from interest.state import ROW_BYTES
 from local.valkey import valkey
 from schemas import Change, QueryRun
 from simulation.market import Market
@@ -86,7 +87,7 @@ def full_shoppers(market: Market) -> list[FullShopper]:
     return [
         FullShopper(user, state, tuple(changes[user][-RUNS:]), tuple(queries[user]))
         for user, state in states.items()
-        if len(state.texts) == BEHAVIOURS and len(changes[user]) >= RUNS and len(queries[user]) >= QUERIES + RUNS
+        if len(state.rows) == BEHAVIOURS * ROW_BYTES and len(changes[user]) >= RUNS and len(queries[user]) >= QUERIES + RUNS
     ]
 
 
