@@ -181,7 +181,8 @@ register('extend', function(k, argv)
   return { 'extended', held }
 end)
 
--- finish: ARGV stage, epoch, outcomes kept, user, run id, outcome. Returns 'finished' and whether the request was there.
+-- finish: ARGV stage, epoch, outcomes kept, user, run id, outcome. Returns 'finished' and whether that ended the request.
+-- As published it ends only where its list is stored: a store that went back in time may have lost the list, and makes it again.
 local OUTCOMES = { published = 1, malformed = 1, expired = 1, exhausted = 1, refused = 1 }
 register('finish', function(k, argv)
   local kept, user, run_id, outcome = argv[3], argv[4], argv[5], argv[6]
@@ -190,7 +191,7 @@ register('finish', function(k, argv)
     fail('finish: no such outcome: ' .. tostring(outcome))
   end
   local request = find_request(k, user, run_id)
-  if not request then
+  if not request or (outcome == 'published' and request.listed ~= '+') then
     return { 'finished', 0 }
   end
   request.remove(k, user)

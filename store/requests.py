@@ -103,7 +103,7 @@ class RequestQueue(StoreBase):
     def finish(self, user: str, run_id: str, outcome: Outcome) -> bool:
         """Ends a request without a list (or, after `publish(..., end_request=False)`, with one). Counted once.
 
-        Returns whether the request was still there.
+        Returns whether it did: not where the request is gone, and as `published` only where its list is stored.
         """
         if outcome not in get_args(Outcome):
             raise ValueError(f"a request cannot be finished as {outcome!r}; one of {', '.join(get_args(Outcome))}")

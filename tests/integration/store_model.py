@@ -135,7 +135,12 @@ class ModelStore:
             return 1
         return 0
 
-    def finish(self, user: str, run_id: str, outcome: str, ends: bool = True) -> bool:
+    def finish(self, user: str, run_id: str, outcome: str) -> bool:
+        shopper = self.shoppers[user]
+        listed = any(held and held.run_id == run_id and held.listed for held in (shopper.leased, shopper.waiting))
+        return (listed or outcome != "published") and self._finish(user, run_id, outcome)
+
+    def _finish(self, user: str, run_id: str, outcome: str, ends: bool = True) -> bool:
         shopper = self.shoppers[user]
         for slot in ("leased", "waiting"):
             request = getattr(shopper, slot)
@@ -150,18 +155,18 @@ class ModelStore:
         """ends: whether a stored list ends its request at once."""
         shopper = self.shoppers[user]
         if model in self.revoked or run.as_of <= shopper.erased:
-            self.finish(user, run.run_id, "refused")
+            self._finish(user, run.run_id, "refused")
             return "refused"
         if any(held.run_id == run.run_id and held.promotion >= run.promotion for held in shopper.runs):
-            self.finish(user, run.run_id, "published", ends)
+            self._finish(user, run.run_id, "published", ends)
             return "repeated"
         if run.run_id not in [held.run_id for held in (shopper.waiting, shopper.leased) if held]:
             return "unknown"
         rivals = [held for held in shopper.runs if held.as_of == run.as_of]
         kept = sorted([held for held in shopper.runs if held not in rivals] + [run], reverse=True)[:RUNS_KEPT]
         if run not in kept or any(rival.promotion >= run.promotion for rival in rivals):
-            self.finish(user, run.run_id, "conflated")
+            self._finish(user, run.run_id, "conflated")
             return "older"
         shopper.runs = kept
-        self.finish(user, run.run_id, "published", ends)
+        self._finish(user, run.run_id, "published", ends)
         return "published"

@@ -256,6 +256,14 @@ def test_a_caller_with_more_to_do_ends_the_request_itself(store):
     assert ended(store) == {"published": 1}
 
 
+def test_a_request_whose_list_the_store_has_lost_does_not_end_as_published(store):
+    fire(store, ANN, "a", 10)
+    claimed(store)  # its list was stored and produced; then the store went back to here
+    assert store.finish(ANN, "a", "published") is False
+    assert (ended(store), store.depth().leased) == ({}, 1)
+    assert store.publish(a_list(ANN, "a", 10)).outcome == "published"
+
+
 def a_newer_one_fires(store: ShopperStore) -> None:
     fire(store, ANN, "new", 20)
     store.claim(1, HOUR_MS)  # gives up the old one's lease
