@@ -11,10 +11,9 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # pyrigh
 
 from local.kafka import Kafka
 from local.kafka import kafka as start_kafka
-from local.ports import free_port
 from local.topics import create_topics
 from tests.integration.reading import Reading, produce, settings_for
-from transforms.log_position import NotAuthorised, PartitionsGrew, RecordsLost, TopicRecreated, WrongTimestampType
+from transforms.log_position import PartitionsGrew, RecordsLost, TopicRecreated, WrongTimestampType
 from transforms.read_plan import plan_read
 from transforms.shared_log import close_logs
 
@@ -156,44 +155,6 @@ def test_reading_goes_on_after_kill_9_of_the_broker(tmp_path: Path, caplog: pyte
         proofs = len(reading.proofs(0))
         reading.until(lambda: len(reading.proofs(0)) > proofs)
         close_logs()
-
-
-def test_credentials_open_the_log_and_wrong_ones_are_told_from_a_dead_broker(tmp_path: Path) -> None:
-    port, controller_port, sasl_port = free_port(), free_port(), free_port()
-    plain, sasl = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_PLAINTEXT://127.0.0.1:{sasl_port}"
-    login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_reader="right";'
-    broker = Kafka(
-        tmp_path,
-        {
-            "listeners": f"{plain},{sasl},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"{plain},{sasl}",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
-            "sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.sasl_plaintext.plain.sasl.jaas.config": login,
-        },
-        port,
-        controller_port,
-    )
-    try:
-        broker.start()
-        create_topics(broker.bootstrap, ("behaviour",), partitions=1)
-        produce(broker.bootstrap, "behaviour", 0, range(10))
-        connection = {
-            "bootstrap.servers": f"127.0.0.1:{sasl_port}",
-            "security.protocol": "SASL_PLAINTEXT",
-            "sasl.mechanism": "PLAIN",
-            "sasl.username": "reader",
-        }
-        settings = settings_for(broker.bootstrap, "behaviour")
-        right = replace(settings, kafka=connection | {"sasl.password": "right"})
-        reading = Reading(right, plan_read(right))
-        reading.until(lambda: bool(reading.proofs(0)))
-        assert reading.numbers(0) == list(range(10))
-        with pytest.raises(NotAuthorised, match="does not let us in"):
-            plan_read(replace(settings, kafka=connection | {"sasl.password": "wrong"}))
-        close_logs()
-    finally:
-        broker.kill()
 
 
 def test_a_window_of_time_is_read_and_nothing_beside_it(kafka: Kafka, fresh_topic: FreshTopic) -> None:
