@@ -1,6 +1,5 @@
 """What a Flink cluster under Beam is made of, from package registries alone: Beam's jars by Maven, Flink's by pip."""
 
-import subprocess
 import sys
 import tarfile
 from fnmatch import fnmatch
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from local.cache import cached
 from local.jars import jars
-from local.prerequisites import Missing
+from local.prerequisites import bring_by
 
 KEPT = ("*/deps/lib/flink-dist-*.jar", "*/deps/lib/log4j-*.jar")
 
@@ -25,18 +24,9 @@ def class_path() -> str:
 
 def _download(libraries: Path, target: Path) -> None:
     scratch = target.parent
-    fetched = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
-            *("--require-hashes", "--requirement", libraries, "--dest", scratch),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if fetched.returncode:
-        raise Missing(f"pip could not fetch what {libraries.name} names; it said:\n{fetched.stdout[-2_000:]}")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--require-hashes", "--requirement", libraries, "--dest", scratch]
+    bring_by(command, f"what {libraries.name} names")
     target.mkdir()
     with tarfile.open(next(scratch.glob("*.tar.gz"))) as archive:
         for member in archive:

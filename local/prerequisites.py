@@ -6,7 +6,9 @@ runs it before anything is downloaded.
 
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -56,6 +58,22 @@ def missing(purpose: Purpose) -> list[str]:
         except Missing as error:
             lines.append(str(error))
     return lines
+
+
+def bring_by(command: Sequence[str | Path], what: str, env: Mapping[str, str] | None = None) -> None:
+    """Runs a program that downloads or builds something; `env` is added to ours. Raises Missing with the end of what it said."""
+    done = subprocess.run(
+        command,
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Missing(
+            f"{Path(command[0]).name} could not bring {what}; the end of what it said:\n{done.stdout[-2_000:]}"
+        )
 
 
 def prism_in_cache() -> Path:

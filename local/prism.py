@@ -4,7 +4,6 @@
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from local import process
 from local.cache import cached
 from local.ports import free_port
-from local.prerequisites import GO, PRISM_VERSION, Missing, prism_in_cache
+from local.prerequisites import GO, PRISM_VERSION, Missing, bring_by, prism_in_cache
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,7 @@ def prism_binary() -> Path:
 def _build(target: Path) -> None:
     package = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{PRISM_VERSION}"
     print(f"building Prism (once, about 2 minutes): go install {package}", file=sys.stderr, flush=True)
-    made = subprocess.run(
-        [GO.path(), "install", package],
-        env={**os.environ, "GOBIN": str(target.parent)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if made.returncode:
-        raise Missing(f"`go install {package}` failed; the end of what it said:\n{made.stdout[-2_000:]}")
+    bring_by([GO.path(), "install", package], package, {"GOBIN": str(target.parent)})
     (target.parent / "prism").rename(target)
 
 

@@ -5,21 +5,18 @@ A server that cannot be started here fails the test with the command that brings
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from local.flink import Flink
-from local.flink import flink as start_flink
-from local.kafka import Kafka
-from local.kafka import kafka as start_kafka
-from local.prism import Prism
-from local.prism import prism as start_prism
-from local.tansu import Tansu
-from local.tansu import tansu as start_tansu
+import local.flink
+import local.kafka
+import local.prism
+import local.tansu
+import local.valkey
 from local.topics import create_topics
-from local.valkey import Valkey
-from local.valkey import valkey as start_valkey
 
 settings.register_profile("shared-machine", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("shared-machine")
@@ -33,39 +30,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("integration") is not None)
 
 
-@pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """A store, shared by the tests of this process: each uses its own `namespace`."""
-    with start_valkey(tmp_path_factory.mktemp("valkey")) as server:
-        yield server
+def shared(start: Callable[..., AbstractContextManager[Any]]) -> Any:
+    """The fixture of a server that the tests of this process share, up from the first that asks for it until the last."""
+
+    @pytest.fixture(scope="session")
+    def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+        with start(tmp_path_factory.mktemp(start.__name__)) as running:
+            yield running
+
+    return server
 
 
-@pytest.fixture(scope="session")
-def tansu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tansu]:
-    """The embedded broker, shared: each test uses topics of its own (`fresh_topic`)."""
-    with start_tansu(tmp_path_factory.mktemp("tansu")) as broker:
-        yield broker
-
-
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """A real broker, shared likewise; a test that kills one starts its own (`local.kafka.kafka`)."""
-    with start_kafka(tmp_path_factory.mktemp("kafka")) as broker:
-        yield broker
-
-
-@pytest.fixture(scope="session")
-def prism(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prism]:
-    """A runner, shared: run a pipeline on it with `prism.options`."""
-    with start_prism(tmp_path_factory.mktemp("prism")) as runner:
-        yield runner
-
-
-@pytest.fixture(scope="session")
-def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flink]:
-    """A Flink cluster with its job server and worker pool, shared: run a pipeline on it with `flink.options`."""
-    with start_flink(tmp_path_factory.mktemp("flink")) as cluster:
-        yield cluster
+valkey = shared(local.valkey.valkey)
+"""A store: each test uses its own `namespace`."""
+tansu = shared(local.tansu.tansu)
+"""The embedded broker: each test uses topics of its own (`fresh_topic`)."""
+kafka = shared(local.kafka.kafka)
+"""A real broker, shared likewise; a test that kills one starts its own."""
+prism = shared(local.prism.prism)
+"""A runner: run a pipeline on it with `prism.options`."""
+flink = shared(local.flink.flink)
+"""A Flink cluster with its job server and worker pool: run a pipeline on it with `flink.options`."""
 
 
 @pytest.fixture

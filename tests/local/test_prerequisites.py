@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.prerequisites import PRISM_VERSION, Missing, missing
+from local.prerequisites import PRISM_VERSION, Missing, bring_by, missing
 from local.prism import prism_binary
 
 
@@ -48,3 +48,8 @@ def test_a_wrong_path_to_prism_is_named(bare_machine: Path, monkeypatch: pytest.
 
 def test_prism_is_of_the_release_of_the_installed_beam() -> None:
     assert version("apache-beam") == PRISM_VERSION
+
+
+def test_a_download_that_fails_is_said_with_its_own_last_words(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match=r"sh could not bring the jars; the end of what it said:\nno route to host"):
+        bring_by(["/bin/sh", "-c", "echo no route to host; exit 3"], "the jars")
