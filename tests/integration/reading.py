@@ -1,11 +1,11 @@
-"""Drives a reader as Beam does, and keeps what it hands out."""
+"""Records into a topic and out of it again; and a reader driven as Beam does, with what it hands out."""
 
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import apache_beam as beam
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from transforms.batches import RecordBatch
 from transforms.read_events import LogReader, LogSource
@@ -26,6 +26,24 @@ def produce(bootstrap: str, topic: str, partition: int, numbers: Iterable[int]) 
         producer.produce(topic, b"%d" % number, partition=partition)
         producer.poll(0)
     assert producer.flush(30) == 0
+
+
+def records_in(bootstrap: str, topic: str, count: int, more_within_s: float = 0.5) -> list[Message]:
+    """The first `count` records of a topic, and no more may come. Counted: Tansu's end lies before the last record of a batch."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "fetch.message.max.bytes": 20_000_000})
+    try:
+        partitions = consumer.list_topics(topic, 30).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        found: list[Message] = []
+        while len(found) < count:
+            message = consumer.poll(60)
+            assert message is not None, f"{len(found)} of {count} records came"
+            assert message.error() is None, message.error()
+            found.append(message)
+        assert consumer.poll(more_within_s) is None, "more records than were written"
+        return found
+    finally:
+        consumer.close()
 
 
 @dataclass

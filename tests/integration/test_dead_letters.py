@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from local.tansu import Tansu
 from schemas import DeadLetter
 from schemas.wire_avro import reader
+from tests.integration.reading import records_in
 from transforms.dead_letters import MOST_RAW_BYTES, DeadLettersUnavailable, DeadLetterWriter, letter_id
 
 read = reader(DeadLetter)
@@ -19,26 +19,8 @@ def letter(offset: int, raw: bytes = b"raw", reason: str = "bad_json") -> DeadLe
     return DeadLetter("decode", reason, "why", "behaviour", 2, offset, 1_780_000_000_000, raw=raw)
 
 
-def written(bootstrap: str, topic: str, count: int) -> list[Message]:
-    """The first `count` messages of a topic, counted: Tansu's end offset lies before the last record of a batch."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "fetch.message.max.bytes": 20_000_000})
-    try:
-        partitions = consumer.list_topics(topic).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-        found: list[Message] = []
-        while len(found) < count:
-            message = consumer.poll(30)
-            assert message is not None, f"{len(found)} of {count} letters came"
-            assert message.error() is None
-            found.append(message)
-        assert consumer.poll(0.5) is None, "more letters than were written"
-        return found
-    finally:
-        consumer.close()
-
-
 def letters_in(bootstrap: str, topic: str, count: int) -> list[DeadLetter]:
-    letters = [read(message.value()) for message in written(bootstrap, topic, count)]  # type: ignore[arg-type]
+    letters = [read(message.value()) for message in records_in(bootstrap, topic, count)]  # type: ignore[arg-type]
     return sorted((each for each in letters if isinstance(each, DeadLetter)), key=lambda each: each.offset)
 
 
@@ -53,7 +35,7 @@ def test_a_record_put_aside_twice_is_known_as_one(tansu: Tansu, fresh_topic: Cal
     topic = fresh_topic(tansu.bootstrap)
     for _ in range(2):
         DeadLetterWriter({"bootstrap.servers": tansu.bootstrap}, topic).write([letter(7), letter(8)])
-    keys = [message.key() for message in written(tansu.bootstrap, topic, 4)]
+    keys = [message.key() for message in records_in(tansu.bootstrap, topic, 4)]
     assert sorted(keys) == [b"behaviour/2/7"] * 2 + [b"behaviour/2/8"] * 2  # type: ignore[type-var]
     assert {letter_id(each): each for each in letters_in(tansu.bootstrap, topic, 4)} == {
         "behaviour/2/7": letter(7),

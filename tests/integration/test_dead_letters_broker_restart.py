@@ -3,12 +3,11 @@
 import threading
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
-
 from local.kafka import kafka as start_kafka
 from local.topics import create_topics
 from schemas import DeadLetter
 from schemas.wire_avro import reader
+from tests.integration.reading import records_in
 from transforms.dead_letters import DeadLetterWriter
 
 LETTERS, AT_ONCE = 300, 10
@@ -37,10 +36,5 @@ def test_letters_outlive_a_killed_broker(tmp_path: Path) -> None:
         writing.join(90)
         assert not writing.is_alive()
 
-        consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "test"})
-        low, high = consumer.get_watermark_offsets(TopicPartition("dead-letters", 0), timeout=30)
-        consumer.assign([TopicPartition("dead-letters", 0, low)])
-        found = [consumer.poll(30) for _ in range(high - low)]
-        consumer.close()
-    assert len(acknowledged) == LETTERS
-    assert [read(message.value()) for message in found if message] == acknowledged  # type: ignore[arg-type]
+        found = records_in(broker.bootstrap, "dead-letters", LETTERS)
+    assert [read(message.value()) for message in found] == acknowledged  # type: ignore[arg-type]

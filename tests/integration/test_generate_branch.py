@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
-from confluent_kafka import Consumer, TopicPartition
 
 from inference.engine import GivenBack, Rejected
 from inference.output import QueryRules
@@ -20,6 +19,7 @@ from schemas import BehaviourEvent, DeadLetter, QueryRun
 from schemas.wire_avro import reader
 from store.client import NamespaceMeta, ShopperStore, StateChange
 from store.layout import shard_of
+from tests.integration.reading import records_in
 from transforms.claim_requests import Claimer, ClaimRequests
 from transforms.drain import DRAINING
 from transforms.generate_queries import GenerateQueries, Generation
@@ -341,21 +341,7 @@ def test_on_prism_every_request_becomes_a_list_and_a_drain_ends_the_job(
 
 
 def results_in(bootstrap: str, topic: str, count: int) -> list[QueryRun]:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test"})
-    try:
-        partitions = consumer.list_topics(topic).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-        found: list[QueryRun] = []
-        while len(found) < count:
-            message = consumer.poll(30)
-            assert message is not None, f"{len(found)} of {count} lists came"
-            value = message.value()
-            assert value is not None
-            run = read_run(value)
-            assert isinstance(run, QueryRun)
-            assert message.key() == run.user.encode()
-            found.append(run)
-        assert consumer.poll(0.5) is None, "more lists than were stored"
-        return found
-    finally:
-        consumer.close()
+    messages = records_in(bootstrap, topic, count)
+    runs = [read_run(message.value()) for message in messages]  # type: ignore[arg-type]
+    assert [message.key() for message in messages] == [run.user.encode() for run in runs]  # type: ignore[union-attr]
+    return runs  # type: ignore[return-value]

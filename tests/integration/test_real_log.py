@@ -1,15 +1,20 @@
 """The importer's records on a real broker: one shopper in one partition, in order, with the time of writing as Kafka's."""
 
+import json
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
 from kafka.partitioner.default import murmur2
 
+from local import process
 from local.kafka import Kafka
 from schemas import BehaviourEvent
 from schemas.codec import decoder_for
 from simulation.real_log import produce
+from tests.integration.reading import records_in
+from tests.simulation.test_real_log import files
 
 PARTITIONS = 4
 IN_2011 = 1_313_035_144_270
@@ -23,12 +28,8 @@ def test_imported_events_lie_where_kafkas_own_partitioner_puts_them(
     events = [BehaviourEvent(f"e{t}", f"u{t % 23}", "search", t, query=f"tv {t}", ingest_ms=t) for t in times]
     assert produce(events, {"bootstrap.servers": kafka.bootstrap}, topic) == 200
 
-    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": "test"})
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
     read: dict[str, list[BehaviourEvent]] = {}
-    for _ in events:
-        message = consumer.poll(30)
-        assert message is not None
+    for message in records_in(kafka.bootstrap, topic, 200):
         key, value = message.key(), message.value()
         assert key is not None
         assert message.partition() == (murmur2(key) & 0x7FFFFFFF) % PARTITIONS
@@ -37,5 +38,14 @@ def test_imported_events_lie_where_kafkas_own_partitioner_puts_them(
         assert isinstance(event, BehaviourEvent)
         assert key.decode() == event.user
         read.setdefault(event.user, []).append(event)
-    consumer.close()
     assert read == {user: [event for event in events if event.user == user] for user in read}
+
+
+def test_aigq_import_log_writes_what_it_says(kafka: Kafka, fresh_topic: Callable[..., str], tmp_path: Path) -> None:
+    topic = fresh_topic(kafka.bootstrap)
+    searches, products, categories = files(tmp_path)
+    words = [f"--searches={searches}", f"--products={products}", f"--categories={categories}", f"--topic={topic}"]
+    command = process.python("cli", "import-log", f"--bootstrap={kafka.bootstrap}", *words)
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert (said["written"], said["rows"], said["shoppers"]) == (6, 4, 2)
+    assert len(records_in(kafka.bootstrap, topic, 6)) == 6

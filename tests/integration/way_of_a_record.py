@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, TopicPartition
 from prometheus_client import REGISTRY
 
 from interest import State, TriggerPolicy, decode
@@ -13,6 +12,7 @@ from schemas.codec import Decoder, decoder_for
 from schemas.wire_avro import reader
 from schemas.wire_confluent import RegistryUnavailable
 from store.client import ShopperStore
+from tests.integration.reading import records_in
 from transforms.batches import RecordBatch
 from transforms.dead_letter_limits import DeadLetterLimits, TooManyDeadLetters
 from transforms.dead_letters import DeadLettersUnavailable, DeadLetterWriter
@@ -69,19 +69,8 @@ class Way:
     def letters(self) -> list[DeadLetter]:
         """As many letters as are counted, from the broker."""
         count = letters_counted() - self.letters_before
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test"})
-        try:
-            consumer.assign([TopicPartition(self.letter_topic, 0, 0)])
-            found: list[DeadLetter] = []
-            while len(found) < count:
-                message = consumer.poll(30)
-                assert message is not None, f"{len(found)} of {count} letters came"
-                letter = read_letter(message.value())  # type: ignore[arg-type]
-                assert isinstance(letter, DeadLetter)
-                found.append(letter)
-            return found
-        finally:
-            consumer.close()
+        letters = [read_letter(each.value()) for each in records_in(self.bootstrap, self.letter_topic, count, 0)]  # type: ignore[arg-type]
+        return [letter for letter in letters if isinstance(letter, DeadLetter)]
 
     def ended_as(self) -> set[str]:
         """The outcomes of all that was fed, a dead record by its reason."""

@@ -19,14 +19,20 @@ u2,11,nowhere,20110801_GOW3,2011-08-11 03:00:03,2011-08-11 03:00:02
 """
 
 
-def imported(folder: Path, rows: str = ROWS, **options) -> ImportedLog:
+def files(folder: Path, rows: str = ROWS) -> tuple[Path, Path, Path]:
+    """Searches, products, categories."""
+
     def pack(name: str, content: str) -> Path:
         (folder / name).write_bytes(gzip.compress(content.encode()))
         return folder / name
 
     products = pack("products.csv.gz", 'sku,title\n11,"Red shoe\n\nthe second line"\n12,Blue shoe\n')
     categories = pack("categories.json.gz", json.dumps([{"id": "c1", "name": "Shoes", "path": []}]))
-    return import_log(pack("searches.csv.gz", rows), products, categories, **options)
+    return pack("searches.csv.gz", rows), products, categories
+
+
+def imported(folder: Path, rows: str = ROWS, **options) -> ImportedLog:
+    return import_log(*files(folder, rows), **options)
 
 
 def test_a_row_is_a_search_and_a_click_with_the_products_title(tmp_path: Path) -> None:
