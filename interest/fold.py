@@ -27,7 +27,7 @@ from interest.state import (
     row_of,
     without_unused,
 )
-from interest.weights import drift, heaviest, reasons, rebased, weigh
+from interest.weights import drift, reasons, rebased, trimmed, weigh
 from schemas import BehaviourEvent, Change
 
 FOLD_VERSION = 1
@@ -96,9 +96,7 @@ def fold(state: State, event: BehaviourEvent, arrival: Arrival, policy: TriggerP
     parts, weights, reference = weigh(
         state.parts, array("d", state.weights), state.reference_ms, text, category, weight, time, policy
     )
-    most = policy.interests_kept * 4 // 3
-    if len(weights) > most and len(weights) - weights.count(0.0) > most:
-        parts, weights = heaviest(parts, weights, len(base), policy.interests_kept)
+    parts, weights = trimmed(parts, weights, len(base), policy)
     evidence = state.evidence + weight * 2.0 ** ((time - clock) / policy.half_life_ms)
     enough = evidence >= policy.evidence and drift(weights, base) >= policy.drift
     return Step(

@@ -35,7 +35,7 @@ class TriggerPolicy:
     category_share: float = 0.5
     """Part of a behaviour's weight that goes to its category, where known; the rest is spread over its content terms."""
     interests_kept: int = 24
-    """Categories and terms kept, the heaviest; trimmed when a third more have gathered. Ties go by name."""
+    """Categories and terms kept, the heaviest and its equals; trimmed when a third more have gathered."""
     terms_per_behaviour: int = 8
     """Content terms read from one text: titles are long, and their first words tell the product."""
     behaviours_kept: int = 50

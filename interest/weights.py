@@ -46,21 +46,32 @@ def weigh(
     return parts, weights, reference_ms
 
 
-def heaviest(parts: str, weights: Doubles, based: int, most: int) -> tuple[str, Doubles]:
-    """Only the `most` heaviest parts are held (ties go by name).
+def trimmed(parts: str, weights: Doubles, based: int, policy: TriggerPolicy) -> tuple[str, Doubles]:
+    """Where too many parts are held, those lighter than the n-th heaviest go; its equals stay with it, unless they are too many.
 
     One of the first `based` stays with weight 0, for its base: should it come back, it has not moved that far.
     """
-    lightest = sorted(weights, reverse=True)[most - 1]
+    too_many = policy.interests_kept * 4 // 3
+    if len(weights) <= too_many or len(weights) - weights.count(0.0) <= too_many:
+        return parts, weights
+    lightest = sorted(weights, reverse=True)[policy.interests_kept - 1]
+    names = parts.split("\n")
+    held = array("d", [w if w >= lightest else 0.0 for w in weights[:based]])
+    stay = [(name, w) for name, w in zip(names[based + 1 :], weights[based:], strict=False) if w >= lightest]
+    if len(held) - held.count(0.0) + len(stay) > too_many:
+        return _heaviest_by_name(parts, weights, based, policy.interests_kept)
+    held.extend([w for _, w in stay])
+    return "\n".join(names[: based + 1] + [name for name, _ in stay] + [""]), held
+
+
+def _heaviest_by_name(parts: str, weights: Doubles, based: int, most: int) -> tuple[str, Doubles]:
+    """The `most` heaviest, equals by name."""
     names = parts.split("\n")[1:-1]
-    held = [w >= lightest for w in weights]
-    if sum(held) > most:
-        order = sorted((-w, name, place) for place, (w, name) in enumerate(zip(weights, names, strict=True)))
-        for _, _, place in order[most:]:
-            held[place] = False
-    stays = [place for place, heavy in enumerate(held) if heavy or place < based]
-    names = "\n".join([names[place] for place in stays])
-    return f"\n{names}\n", array("d", [weights[place] if held[place] else 0.0 for place in stays])
+    order = sorted((-w, name) for w, name in zip(weights, names, strict=True))
+    held = {name for _, name in order[:most]}
+    stay = [place for place, name in enumerate(names) if place < based or name in held]
+    parts = "".join([f"{names[place]}\n" for place in stay])
+    return f"\n{parts}", array("d", [weights[place] if names[place] in held else 0.0 for place in stay])
 
 
 def drift(weights: Doubles, base: Doubles) -> float:

@@ -207,12 +207,15 @@ def _weigh(shopper: Shopper, behaviour: Kept, weight: float, rule: Rule) -> None
     amount = weight * 2.0 ** ((behaviour.time_ms - shopper.faded_to_ms) / rule.half_life_ms)
     for part, share in spread.items():
         shopper.weights[part] = shopper.weights.get(part, 0.0) + amount * share
-    if len(shopper.weights) > rule.interests_kept * 4 // 3:
+    too_many = rule.interests_kept * 4 // 3
+    if len(shopper.weights) > too_many:
         ranked = sorted(shopper.weights.items(), key=lambda held: (-held[1], held[0]))
-        last, first_out = ranked[rule.interests_kept - 1][1], ranked[rule.interests_kept][1]
-        if last != first_out and last - first_out < CLOSE * last:
-            shopper.close_calls.append(f"offset {shopper.offset}: weights {last!r} and {first_out!r}")
-        shopper.weights = dict(ranked[: rule.interests_kept])
+        last = ranked[rule.interests_kept - 1][1]
+        nearly = [held for _, held in ranked if held != last and abs(held - last) < CLOSE * last]
+        if nearly:
+            shopper.close_calls.append(f"offset {shopper.offset}: weights {last!r} and {nearly!r}")
+        staying = [(part, held) for part, held in ranked if held >= last]
+        shopper.weights = dict(staying if len(staying) <= too_many else ranked[: rule.interests_kept])
 
 
 def shard_of(user: str, shards: int) -> int:
