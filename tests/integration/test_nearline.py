@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from local import process
 from local.ports import free_port
@@ -19,6 +19,8 @@ from schemas.codec import encoder_for
 from serving.lookup import Lookup
 from simulation.market import Market
 from store.client import ShopperStore
+from tests.integration import readme
+from tests.integration.reading import records_in
 
 MODELS = Path(__file__).parents[2] / "models"
 PATIENCE_S = 280
@@ -40,13 +42,16 @@ def test_events_become_lists_and_sigterm_drains(tansu, valkey, namespace, tmp_pa
     port = free_port()
     job = process.start(
         "job",
-        process.python(
-            "pipelines.nearline",
-            *(f"--bootstrap={tansu.bootstrap}", f"--store={valkey.url}", f"--namespace={namespace}"),
-            *(f"--topic={topics['behaviour']}", f"--results_topic={topics['query-runs']}"),
-            *(f"--dead_letter_topic={topics['dead-letters']}", f"--group={namespace}"),
+        [
+            *readme.words(
+                "aigq run nearline --bootstrap=broker:9092 --store=redis://store:6379",
+                broker=tansu.bootstrap,
+                store=valkey.tcp_url,
+            ),
+            *(f"--namespace={namespace}", f"--group={namespace}", f"--topic={topics['behaviour']}"),
+            *(f"--results_topic={topics['query-runs']}", f"--dead_letter_topic={topics['dead-letters']}"),
             *(f"--models={MODELS}", f"--metrics_port={port}", f"--summary={tmp_path / 'summary.json'}"),
-        ),
+        ],
         tmp_path / "job.log",
     )
     try:
@@ -88,7 +93,7 @@ def test_events_become_lists_and_sigterm_drains(tansu, valkey, namespace, tmp_pa
     assert summary == json.loads((tmp_path / "summary.json").read_text())["summary"]
     assert summary["events"]["folded"] + summary["events"].get("duplicate", 0) == len(events)
     assert summary["requests"]["published"] == published
-    assert len(results(tansu.bootstrap, topics["query-runs"], namespace)) == published
+    assert len(records_in(tansu.bootstrap, topics["query-runs"], published)) == published
 
 
 def command(name: str, user: str, store: str, namespace: str) -> str:
@@ -106,17 +111,3 @@ def command(name: str, user: str, store: str, namespace: str) -> str:
     ]
     environment = {**os.environ, "COLUMNS": "200"}
     return subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment).stdout
-
-
-def results(bootstrap: str, topic: str, group: str) -> list[bytes]:
-    """Keys of everything in the results topic."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{group}-test", "auto.offset.reset": "earliest"})
-    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(4)])
-    keys, quiet = [], time.monotonic()
-    while time.monotonic() - quiet < 5:
-        message = consumer.poll(0.5)
-        if message and not message.error():
-            keys.append(message.key())
-            quiet = time.monotonic()
-    consumer.close()
-    return keys
