@@ -65,3 +65,26 @@ def a_list(user: str, run_id: str, as_of_ms: int, promotion: int = 1, model: str
         output_tokens=60,
     )
     return Publication(user, run_id, as_of_ms, promotion, model, encode_run(run))
+
+
+def claimed(store: ShopperStore, room: int = 10, lease_ms: int = HOUR_MS) -> list[tuple[str, str, int]]:
+    return [(claim.user, claim.run_id, claim.attempt) for claim in store.claim(room, lease_ms)]
+
+
+def ended(store: ShopperStore) -> dict[str, int]:
+    """Outcomes so far; and every request is accounted for."""
+    counts, depth = store.counts(), store.depth()
+    assert store.fired() == sum(counts.values()) + depth.waiting + depth.leased
+    assert len(store.outcomes()) == sum(counts.values())
+    return {outcome: count for outcome, count in counts.items() if count}
+
+
+def run_ids(store: ShopperStore, user: str) -> list[str]:
+    return [run.run_id for run in store.runs(user)]
+
+
+def published(store: ShopperStore, user: str, run_id: str, as_of_ms: int, **more: Any) -> str:
+    """Fires, claims and publishes."""
+    fire(store, user, run_id, as_of_ms)
+    assert claimed(store)
+    return store.publish(a_list(user, run_id, as_of_ms, **more)).outcome
