@@ -150,25 +150,20 @@ def run_job(at: Servers, store: ShopperStore, options: argparse.Namespace, reque
         at.folder / f"job-{store.namespace}.log",
         cwd=ROOT,
     )
-    ended_before, begun, deadline = ended(store), 0.0, time.monotonic() + WITHIN_S
+    counts_before, begun, deadline = store.counts(), 0.0, time.monotonic() + WITHIN_S
     try:
-        while (done := ended(store) - ended_before) < requests:
-            begun = begun or (time.monotonic() if done or store.depth().leased else 0.0)
+        # Changes that came due after the tracking had ended fire first, and replace older requests: no work of the model's.
+        while not begun or (depth := store.depth()).leased + depth.waiting:
+            begun = begun or (time.monotonic() if store.depth().leased else 0.0)
             if not child.running or time.monotonic() > deadline:
-                raise process.StartFailed(f"the job ended {done} of {requests} requests:\n{child.log_tail(40)}")
+                raise process.StartFailed(f"the job has not made its {requests} lists:\n{child.log_tail(40)}")
             time.sleep(POLL_S)
         seconds = time.monotonic() - begun
     finally:
         child.stop(60)
     counts = store.counts()
-    return _rate(_output_tokens(summary), seconds) | {
-        "published": counts["published"],
-        "malformed": counts["malformed"],
-    }
-
-
-def ended(store: ShopperStore) -> int:
-    return sum(store.counts().values())
+    made = {outcome: counts[outcome] - counts_before[outcome] for outcome in ("published", "malformed")}
+    return _rate(_output_tokens(summary), seconds) | made
 
 
 def _output_tokens(summary: Path) -> int:

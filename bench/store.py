@@ -87,7 +87,9 @@ def full_shoppers(market: Market) -> list[FullShopper]:
     return [
         FullShopper(user, state, tuple(changes[user][-RUNS:]), tuple(queries[user]))
         for user, state in states.items()
-        if len(state.rows) == BEHAVIOURS * ROW_BYTES and len(changes[user]) >= RUNS and len(queries[user]) >= QUERIES + RUNS
+        if len(state.rows) == BEHAVIOURS * ROW_BYTES
+        and len(changes[user]) >= RUNS
+        and len(queries[user]) >= QUERIES + RUNS
     ]
 
 

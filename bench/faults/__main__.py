@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.faults.campaign import Row, run_campaign
+from bench.faults.page import page
 from bench.faults.scenarios import FAULTS
 from bench.faults.stage import stage
 from bench.result import ROOT, machine, revision
@@ -36,23 +37,29 @@ def main() -> int:
         folder = arguments.logs or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
         with stage(folder, arguments.models, arguments.model) as servers:
-            rows = run_campaign(servers, faults, arguments.runs, arguments.seed, arguments.per_s)
-    write(rows, arguments.result, arguments.seed)
-    return 0 if all(row.clean for row in rows) else 1
+            clean = True
+            for row in run_campaign(servers, faults, arguments.runs, arguments.seed, arguments.per_s):
+                write(row, arguments.result, arguments.seed)
+                clean = clean and row.clean
+    return 0 if clean else 1
 
 
-def write(rows: list[Row], path: Path, seed: int) -> None:
-    result = {
-        "name": "faults",
+def write(row: Row, path: Path, seed: int) -> None:
+    """Puts the row in the place of the fault's last one, and writes the page beside the result. Other faults' rows stay."""
+    held = {each["fault"]: each for each in json.loads(path.read_text())["faults"]} if path.exists() else {}
+    held[row.fault] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **machine(),
         "git": revision(),
         "command": f"python -m bench.faults {' '.join(sys.argv[1:])}".strip(),
         "seed": seed,
-        "faults": [asdict(row) | {"clean": row.clean} for row in rows],
+        "clean": row.clean,
+        **asdict(row),
     }
+    rows = [held[fault.name] for fault in FAULTS if fault.name in held]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps({"name": "faults", "faults": rows}, indent=1) + "\n")
+    path.with_suffix(".md").write_text(page(rows))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bench.faults.load import Load
@@ -108,13 +108,13 @@ def try_fault(stage: Stage, fault: Fault, seed: int, row: Row, per_s: float = 20
         row.wrong += [f"seed {seed}: orphan {orphan}" for orphan in orphans]
 
 
-def run_campaign(stage: Stage, faults: Sequence[Fault], runs: int, seed: int, per_s: float) -> list[Row]:
-    rows = []
+def run_campaign(stage: Stage, faults: Sequence[Fault], runs: int, seed: int, per_s: float) -> Iterator[Row]:
+    """Each fault's row as soon as its runs are over."""
     for number, fault in enumerate(faults):
-        rows.append(Row(fault.name, fault.does))
+        row = Row(fault.name, fault.does)
         for run in range(runs):
-            begun = time.monotonic()
-            try_fault(stage, fault, seed + 1_000 * number + run, rows[-1], per_s)
-            said = "clean" if rows[-1].clean else rows[-1].wrong[-1]
+            begun, wrong_before = time.monotonic(), len(row.wrong)
+            try_fault(stage, fault, seed + 1_000 * number + run, row, per_s)
+            said = "; ".join(row.wrong[wrong_before:]) or "clean"
             print(f"{fault.name} {run + 1}/{runs}: {said} ({time.monotonic() - begun:.0f} s)", flush=True)
-    return rows
+        yield row
