@@ -29,7 +29,7 @@ def main(bootstrap: str, topic: str, url: str, namespace: str, events: int) -> N
     store.open(NamespaceMeta(topic, topic, PARTITIONS, "murmur2", 16, FOLD_VERSION, policy.version))
     store.begin("track")
     decoder = EventDecoder(decoder_for("json"), _NoLetters(), DeadLetterLimits(), "ingest_ms")  # type: ignore[arg-type]
-    tracker = Tracker(store, policy, _NoLetters(), _no_rewind)  # type: ignore[arg-type]
+    tracker = Tracker(store, policy, _NoLetters(), DeadLetterLimits(), _no_rewind)  # type: ignore[arg-type]
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bare-loop", "queued.min.messages": 100_000})
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
     read, positions = 0, dict.fromkeys(range(PARTITIONS), 0)

@@ -102,7 +102,9 @@ def decoder(job: Job) -> EventDecoder:
 @once_per_process
 def tracker(job: Job) -> Tracker:
     collect_seldom()
-    return Tracker(store(job), job.settings.policy, letters(job), REWINDS.ask)
+    settings = job.settings
+    limits = DeadLetterLimits(settings.dead_letter_ratio, settings.dead_letter_run)
+    return Tracker(store(job), settings.policy, letters(job), limits, REWINDS.ask)
 
 
 @once_per_process

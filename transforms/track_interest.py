@@ -20,6 +20,7 @@ from schemas import BehaviourEvent, Change, DeadLetter
 from store.client import Applied, Fired, SaveResult, ShardSave, ShopperStore, StateChange, StoredState
 from transforms import metrics
 from transforms.batches import EventBatch
+from transforms.dead_letter_limits import DeadLetterLimits, TooManyDeadLetters
 from transforms.dead_letters import DeadLetterWriter
 
 LOG = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class Tracker:
     store: ShopperStore
     policy: TriggerPolicy
     letters: DeadLetterWriter
+    limits: DeadLetterLimits
+    """Of its own: a record that breaks the fold passed the decoder as good."""
     rewind: Callable[[str, int, int], None]
     """Asks the reader to go back: topic, partition, offset."""
     positions: dict[int, PartitionPosition] = field(default_factory=dict)
@@ -79,7 +82,7 @@ class Tracker:
     def track(self, batch: EventBatch) -> None:
         """Folds a batch into the store. Returns when it is saved, or when the reader was asked to read it again.
 
-        Raises StoreUnavailable, WriterFenced, TooManyConflicts: the process ends and its supervisor starts it again.
+        Raises StoreUnavailable, WriterFenced, TooManyConflicts, TooManyDeadLetters: the process ends and its supervisor starts it again.
         """
         position = self.positions.get(batch.partition) or self._position(batch)
         arrivals = self._arrivals(batch, position)
@@ -186,6 +189,7 @@ class Tracker:
         erased: dict[str, int] = {}
         outcomes: dict[str, int] = {}
         letters: list[DeadLetter] = []
+        refused: set[int] = set()
         for seen, event in events:
             arrival = seen if seen.clock_ms >= floor_clock_ms else seen._replace(clock_ms=floor_clock_ms)
             state, user = states[event.user], event.user
@@ -197,6 +201,7 @@ class Tracker:
                     LOG.exception("partition %d offset %d broke the fold", arrival.partition, arrival.offset)
                     states[user] = quarantine(state, arrival)
                 letters.append(_letter(batch, arrival, event, reason, repr(error)))
+                refused.add(arrival.offset)
                 outcome = "dead"
             else:
                 states[user] = state
@@ -207,6 +212,14 @@ class Tracker:
                 elif outcome == "quarantined":
                     letters.append(_letter(batch, arrival, event, outcome, f"since offset {state.broken_at}"))
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        if passed := self.limits.passed([seen.offset in refused for seen, _ in events]):
+            first = letters[0]
+            raise TooManyDeadLetters(
+                f"stopped: {passed}. Topic {batch.topic}, partition {batch.partition}: records that could be read cannot be "
+                f"folded in; offset {first.offset}: {first.reason}, {first.detail}. No letter of these was written and none was "
+                f"passed over: the job goes on from here once the cause is mended (this job's own version, or the producer's "
+                f"partitioner). To put all of it aside, raise --dead_letter_ratio to 1 and set --dead_letter_run to 0."
+            )
         if letters:
             self.letters.write(letters)  # acknowledged before the save that moves the offset past them
         for outcome, count in outcomes.items():

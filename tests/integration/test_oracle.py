@@ -18,6 +18,7 @@ from tests.integration.oracle import Record, Rule, Shopper, fold_log
 from tests.integration.oracle_store import Stored, StoredRequest, StoredShopper, read_store
 from tests.integration.verdict import judge
 from transforms.batches import EventBatch
+from transforms.dead_letter_limits import DeadLetterLimits
 from transforms.dead_letters import DeadLetterWriter
 from transforms.track_interest import Tracker
 
@@ -53,7 +54,7 @@ def tracked(valkey: Valkey, tansu: Tansu) -> tuple[dict[str, Shopper], Stored]:
     store.open(NamespaceMeta("behaviour", "id", 2, "murmur2", 16, 1, POLICY.version, POLICY.to_json()))
     store.begin("track")
     letters = DeadLetterWriter({"bootstrap.servers": tansu.bootstrap}, "letters")
-    tracker = Tracker(store, POLICY, letters, lambda *_: None)
+    tracker = Tracker(store, POLICY, letters, DeadLetterLimits(), lambda *_: None)
     for partition in range(2):
         rest = [record for record in records if record.partition == partition]
         while rest:

@@ -9,6 +9,7 @@ from interest import EMPTY, Arrival, TriggerPolicy, decode, due_ms, encode, expi
 from schemas import BehaviourEvent, DeadLetter, Item
 from store.client import Fired, NamespaceMeta, ShopperStore, StateChange
 from transforms.batches import EventBatch
+from transforms.dead_letter_limits import DeadLetterLimits, TooManyDeadLetters
 from transforms.track_interest import GRACE_MS, Tracker, encode_change
 
 T0 = 1_700_000_000_000
@@ -83,8 +84,14 @@ def opened(url: str, namespace: str) -> ShopperStore:
     return store
 
 
-def tracker(store: ShopperStore, rewinds: list | None = None) -> Tracker:
-    return Tracker(store, POLICY, Letters(), lambda *where: (rewinds if rewinds is not None else []).append(where))  # type: ignore[arg-type]
+def tracker(store: ShopperStore, rewinds: list | None = None, **limits) -> Tracker:
+    return Tracker(
+        store,
+        POLICY,
+        Letters(),
+        DeadLetterLimits(**limits),
+        lambda *where: (rewinds if rewinds is not None else []).append(where),
+    )  # type: ignore[arg-type]
 
 
 def states_in(store: ShopperStore, users) -> dict:
@@ -181,6 +188,14 @@ def test_a_record_that_breaks_the_fold_becomes_a_letter_and_its_shopper_alone_is
     ]
     states = states_in(store, ["ann", "bob"])
     assert (states["ann"].texts, states["bob"].texts, states["bob"].broken_at) == ("word2word0", "", 1)
+
+
+def test_a_version_that_breaks_on_every_record_stops_before_it_puts_a_topic_aside(store):
+    broken = [(T0, BehaviourEvent(f"x{n}", f"u{n}", "click", T0)) for n in range(40)]
+    current = tracker(store, run=5)
+    with pytest.raises(TooManyDeadLetters, match=r"5 records in a row are dead.*cannot be folded in; offset"):
+        current.track(batch(broken, 0, 40))
+    assert len(current.letters.written) < 5  # type: ignore[attr-defined]
 
 
 def replace_user(user: str, number: int) -> BehaviourEvent:

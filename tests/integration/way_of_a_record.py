@@ -42,7 +42,7 @@ class Way:
 
     def __post_init__(self) -> None:
         self.writer = DeadLetterWriter({"bootstrap.servers": self.bootstrap}, self.letter_topic, deadline_s=20)
-        self.tracker = Tracker(self.store, self.policy, self.writer, lambda *_: None)
+        self.tracker = Tracker(self.store, self.policy, self.writer, DeadLetterLimits(), lambda *_: None)
 
     def feed(self, *values: bytes | None, append_ms: list[int] | int = NOW, partition: int = 0) -> None:
         """One batch of records through the steps."""
