@@ -68,7 +68,7 @@ def train(
     seed: int = typer.Option(1, help="Seed of market, samples and weights."),
     samples: int = typer.Option(115_000, help="Length of the training; the same samples and seed give the same model."),
     minutes: float = typer.Option(
-        25.0, help="Ceiling for the training loop; a run that it ends cannot be repeated exactly."
+        60.0, help="Ceiling for the training loop; a run that it hurries cannot be repeated exactly."
     ),
 ) -> None:
     """Trains the small decoder on simulated shoppers, measures it, publishes the bundle and makes it the current version."""

@@ -1,8 +1,8 @@
 """A model bundle: the one thing that training hands to inference, and the folder of versions that a job follows.
 
-models/aigq-small/1/            weights (safetensors), config, tokenizer, generation settings, card.json
+models/aigq-small/2/            weights (safetensors), config, tokenizer, generation settings, card.json
 models/aigq-small/VERSIONS.json every version ever published, with its digest: a name is never used twice
-models/aigq-small/CURRENT       the version that serves, and how often that has changed: {"version": "1", "promotion": 1}
+models/aigq-small/CURRENT       the version that serves, and how often that has changed: {"version": "2", "promotion": 2}
 """
 
 import hashlib

@@ -38,14 +38,14 @@ COOLING = 0.4
 class Recipe:
     """Chosen on two cores for less than half an hour; docs/results/model.md has what came out.
 
-    A run that its samples end is repeated exactly by the same recipe and seed (on the same kind of machine, with as many
-    threads); one that its minutes end is not.
+    A run that its samples pace is repeated to the bit by the same recipe and seed (on the same kind of machine, with as many
+    threads); one that the clock paces is not, because the learning rate follows the clock.
     """
 
     samples: int = 115_000
-    """Length of the run; fewer where the log has no more."""
-    minutes: float = 25.0
-    """Ceiling for the training loop: a slower machine comes to its end by then, with fewer samples."""
+    """Length of the run, 20 to 25 minutes of two cores; fewer where the log has no more."""
+    minutes: float = 60.0
+    """Ceiling for the training loop: a machine too slow for it comes to its end by then, with fewer samples."""
     shoppers: int = 22_000
     days: int = 60
     samples_each: int = 7
@@ -77,8 +77,8 @@ class Learned:
 
     steps: int
     samples: int
-    ended_by: str
-    """samples | minutes"""
+    paced_by: str
+    """samples, or minutes where the clock was ahead of the samples at any step."""
     answer_loss: float | None
     history_loss: float | None
     repeat_loss: float | None
@@ -92,6 +92,7 @@ def train(
     """Simulates the log, trains, and writes the bundle to the folder `out`. `training.evaluate` adds the metrics."""
     recipe = recipe or Recipe()
     torch.set_num_threads(recipe.threads)
+    revision = git_revision()  # of what runs: the files may change within the half hour
     print(f"simulating {recipe.shoppers} shoppers for {recipe.days} days", flush=True)
     log = histories(Market(seed, recipe.shoppers).events(START_MS, recipe.days))
     made = list(samples(log, recipe.samples_each, seed))
@@ -113,13 +114,13 @@ def train(
         description="Writes a shopper's next ten queries from the newest twenty behaviours.",
         data=f"simulation.Market(seed={seed}, shoppers={recipe.shoppers}), {recipe.days} days; no real shopper's data",
         recipe=asdict(recipe)
-        | {"steps": learned.steps, "samples_seen": learned.samples, "ended_by": learned.ended_by}
+        | {"steps": learned.steps, "samples_seen": learned.samples, "paced_by": learned.paced_by}
         | {"optimizer": "Muon and AdamW; cosine, then a line to zero"},
         metrics={key: value for key, value in asdict(learned).items() if isinstance(value, float)},
         parameters=sum(p.numel() for p in model.parameters()),
         seed=seed,
         created=datetime.now(UTC).date().isoformat(),
-        git_revision=git_revision(),
+        git_revision=revision,
     )
     return save_bundle(Path(out), model, tokenizer, card)
 
@@ -132,11 +133,14 @@ def learn(
     meters = _Meters()
     own: OwnLists | None = None
     own_steps = steps = seen = 0
+    paced_by = "samples"
     started = reported = time.monotonic()
     model.train()
     for batch in batches(encoded, tokenizer, recipe.batch_tokens, Random(f"batches {seed}")):
         # Progress is the further of time and samples, so that the rate ends near zero whichever runs out first.
-        done = max((time.monotonic() - started) / (60 * recipe.minutes), seen / len(encoded))
+        clock, done = (time.monotonic() - started) / (60 * recipe.minutes), seen / len(encoded)
+        if clock > done and steps:
+            done, paced_by = clock, "minutes"
         if done >= 1:
             break
         for optimizer in optimizers:
@@ -165,9 +169,8 @@ def learn(
             left = elapsed * (1 - done) / done
             print(f"{done:4.0%}  {seen} samples  {meters}  {elapsed:.0f} s, about {left:.0f} s left", flush=True)
     model.eval()
-    ended_by = "samples" if seen >= len(encoded) else "minutes"
     return Learned(
-        steps, seen, ended_by, meters.answer.mean, meters.history.mean, meters.repeat.mean, meters.own_distinct.mean
+        steps, seen, paced_by, meters.answer.mean, meters.history.mean, meters.repeat.mean, meters.own_distinct.mean
     )
 
 
