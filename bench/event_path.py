@@ -93,9 +93,11 @@ def main() -> None:
 
 
 CAUSES = {
-    "to_loop": "the loop has no runner: what is lost is Beam's price an element and Prism's share of two cores",
-    "to_quix": "Quix keeps state in the process's own RocksDB; we pay a round trip to a store that outlives the process",
-    "to_bytewax": "Bytewax keeps everything in memory and saves nothing; we wait for the save",
+    "to_loop": "the loop has no runner: Beam and Prism take about 6 us of CPU an event",
+    "to_quix": "half of the job's time is the fold itself (15 us an event, by py-spy), which Quix pays too; what is left of both is alike: "
+    "ours is Beam, the client's work and the wait for a store that outlives the process, Quix's its own RocksDB",
+    "to_bytewax": "beside the fold (15 us an event, by py-spy) Bytewax pays about 10 us and saves nothing; loading, saving and the wait for "
+    "them are about 10 us of ours, Beam and Prism 6",
     "growth_10x": "states grow towards their cap, so a later event costs more than an early one",
     "job_mb": "the job's memory grew",
 }

@@ -9,7 +9,6 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import apache_beam as beam
@@ -32,9 +31,6 @@ GRACE_MS = 150
 answered still carries an earlier time. Measured appends stay below 50 ms; a later one is clamped and counted."""
 MOST_CONFLICTS = 20
 """Saves of one batch that may meet a state changed by the other stage. More means a second writer that is not fenced."""
-
-CHANGES_A_SAVE = 200
-"""So many changed states are sent to the store while the next shards' events are folded. Fewer are saved in one round trip."""
 
 encode_change = msgspec.msgpack.Encoder().encode
 
@@ -77,7 +73,6 @@ class Tracker:
     rewind: Callable[[str, int, int], None]
     """Asks the reader to go back: topic, partition, offset."""
     positions: dict[int, PartitionPosition] = field(default_factory=dict)
-    saver: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "save"))
 
     def track(self, batch: EventBatch) -> None:
         """Folds a batch into the store. Returns when it is saved, or when the reader was asked to read it again.
@@ -163,18 +158,14 @@ class Tracker:
         users = {shard: list(dict.fromkeys(event.user for _, event in events)) for shard, events in todo.items()}
         loaded = self.store.load_many({shard: names for shard, names in users.items() if names})
         saves: list[ShardSave] = []
-        on_their_way: list[tuple[list[ShardSave], Future[list[SaveResult]]]] = []
         for shard, events in todo.items():
             applied = position.applied.get(shard) or Applied(batch.start_offset, 0)
             stored = dict(zip(users[shard], loaded.get(shard, []), strict=True))
             changes = list(self._fold(batch, events, stored, applied.clock_ms))
             clock = max(position.clock_ms, applied.clock_ms)
             saves.append(ShardSave(shard, batch.partition, applied.next_offset, batch.next_offset, clock, changes))
-            if sum(len(save.changes) for save in saves) >= CHANGES_A_SAVE:
-                on_their_way.append((saves, self.saver.submit(self.store.save_many, saves)))
-                saves = []
-        done = [(saves, self.store.save_many(saves)), *((sent, future.result()) for sent, future in on_their_way)]
-        return {save.shard: result for sent, results in done for save, result in zip(sent, results, strict=True)}
+        results = self.store.save_many(saves)
+        return {save.shard: result for save, result in zip(saves, results, strict=True)}
 
     def _fold(
         self,

@@ -98,9 +98,8 @@ def states_in(store: ShopperStore, users) -> dict:
     return {user: decode(stored.blob) for user in users if (stored := store.state(user))}
 
 
-@pytest.mark.parametrize(("seed", "changes_a_save"), [(0, 200), (1, 10), (2, 1)])
-def test_any_batches_read_any_number_of_times_end_in_the_states_of_one_fold(store, monkeypatch, seed, changes_a_save):
-    monkeypatch.setattr("transforms.track_interest.CHANGES_A_SAVE", changes_a_save)
+@pytest.mark.parametrize("seed", range(3))
+def test_any_batches_read_any_number_of_times_end_in_the_states_of_one_fold(store, seed):
     records, r = history(seed), random.Random(seed)
     current, at = tracker(store), 0
     while at < len(records):
