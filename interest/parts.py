@@ -4,18 +4,17 @@ No word begins with #, so the two cannot meet. The names are short because every
 """
 
 import re
-from functools import lru_cache
 
 WORDS = re.compile(r"\w\w+")
 STOP_WORDS = frozenset("a an and at by for from in is it of on or the to with w".split())
 """Words that tell nothing about a product. Single characters tell little more and are no words at all."""
 
 
-@lru_cache(maxsize=65_536)
 def shares(text: str, category: str, category_share: float, most: int) -> tuple[tuple[str, float], ...]:
     """How one behaviour's weight is spread over parts; sums to 1, or is empty where the text has no content.
 
-    A part stands between line feeds, as it does in a state's string of parts. Cached: queries and titles repeat.
+    A part stands between line feeds, as it does in a state's string of parts. Not cached: a cache of 65,536 texts was no faster,
+    what it holds is cold memory.
     """
     words = terms(text, most)
     if not category:
