@@ -5,6 +5,7 @@ the job (both branches) over the requests themselves: claim, prompt, generate, p
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 from bench import paired
 from bench.result import ROOT, Target, write
@@ -33,6 +35,7 @@ LOG = logging.getLogger(__name__)
 START_MS = 1_700_000_000_000
 DAYS = 14
 WITHIN_S = 900.0
+CPU = ("cpu_s_model", "cpu_s_rest")
 
 
 def main() -> None:
@@ -49,7 +52,7 @@ def main() -> None:
     served = latest(options.models, options.model)
     if served is None:
         sys.exit(f"no model is promoted in {options.models}/{options.model}; train one with `aigq train`")
-    rounds, shoppers = (1, 60) if options.small else (5, 1_500)
+    rounds, shoppers = (1, 60) if options.small else (4, 5_000)
     with servers() as at:
         create_topics(at.kafka.bootstrap)
         users = produce(at, Market(options.seed, shoppers))
@@ -74,7 +77,7 @@ def main() -> None:
         "job": job,
         "ratio": ratio.rounded() if rounds > 1 else ratio.value,
     }
-    cause = "the job claims, parses and stores on the cores that the model computes on, and keeps 256 requests in flight, not all"
+    cause = "claims, prompts, parsing, stores and the runner take CPU (cpu_s_rest) on the two cores that the model computes on"
     write(
         "generation",
         figures,
@@ -151,19 +154,32 @@ def run_job(at: Servers, store: ShopperStore, options: argparse.Namespace, reque
         cwd=ROOT,
     )
     counts_before, begun, deadline = store.counts(), 0.0, time.monotonic() + WITHIN_S
+    cpu_before = (0.0, 0.0)
     try:
         # Changes that came due after the tracking had ended fire first, and replace older requests: no work of the model's.
         while not begun or (depth := store.depth()).leased + depth.waiting:
-            begun = begun or (time.monotonic() if store.depth().leased else 0.0)
+            if not begun and store.depth().leased:
+                begun, cpu_before = time.monotonic(), cpu_seconds(child.pid)
             if not child.running or time.monotonic() > deadline:
                 raise process.StartFailed(f"the job has not made its {requests} lists:\n{child.log_tail(40)}")
             time.sleep(POLL_S)
-        seconds = time.monotonic() - begun
+        seconds, cpu_after = time.monotonic() - begun, cpu_seconds(child.pid)
     finally:
         child.stop(60)
     counts = store.counts()
     made = {outcome: counts[outcome] - counts_before[outcome] for outcome in ("published", "malformed")}
-    return _rate(_output_tokens(summary), seconds) | made
+    spent = {name: round(after - before, 1) for name, before, after in zip(CPU, cpu_before, cpu_after, strict=True)}
+    return _rate(_output_tokens(summary), seconds) | made | spent
+
+
+def cpu_seconds(pid: int) -> tuple[float, float]:
+    """CPU seconds so far of the job's model process, and of the rest of the job (driver, worker threads, runner)."""
+    model = rest = 0.0
+    for each in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            spent = sum(each.cpu_times()[:2])
+            model, rest = (model + spent, rest) if "EngineCor" in each.name() else (model, rest + spent)
+    return model, rest
 
 
 def _output_tokens(summary: Path) -> int:
