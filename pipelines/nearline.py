@@ -139,7 +139,9 @@ def prepare(settings: NearlineSettings) -> tuple[Job, ReadPlan | None]:
             raise LookupError(
                 f"nothing is tracked in namespace {settings.namespace!r} yet: start the track stage first"
             )
-        store.open(replace(pinned, policy_digest=settings.policy.version, policy=settings.policy.to_json()))
+        store.open(
+            replace(pinned, policy_digest=settings.policy.version, policy=settings.policy.to_json()), settings.adopt
+        )
         return Job(settings, generate_epoch=store.begin("generate")), None
 
     def applied_offsets() -> dict[int, int]:
@@ -158,7 +160,8 @@ def prepare(settings: NearlineSettings) -> tuple[Job, ReadPlan | None]:
             FOLD_VERSION,
             settings.policy.version,
             settings.policy.to_json(),
-        )
+        ),
+        settings.adopt,
     )
     job = Job(settings, store.begin("track"), store.begin("generate") if settings.generates else "")
     for partition, start in plan.starts.items():
@@ -177,7 +180,8 @@ def begin_shards(store: ShopperStore, partition: int, start: int) -> None:
     if new and any(each.clock_ms for each in applied.values()):
         raise StoreLost(
             f"partition {partition}: shards {new} of namespace {store.namespace!r} hold nothing while the others are at offset "
-            f"{min(a.next_offset for a in applied.values())}: part of the store was lost. `aigq rebuild` makes it anew"
+            f"{min(a.next_offset for a in applied.values())}: part of the store was lost. Fold the log anew in another "
+            f"namespace (--namespace=NEW --start=earliest)"
         )
     store.save_many([ShardSave(shard, partition, start, start, 0, []) for shard in new])
 

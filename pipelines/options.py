@@ -39,6 +39,7 @@ class NearlineSettings:
     )
     end: str = option("stop there and drain: empty (never), now (the ends at start), or a time (ISO with zone)", "")
     on_lost_records: str = option("retention has deleted records that were not read yet", "fail", ("fail", "skip"))
+    adopt: bool = option("take another fold version or trigger policy over into the namespace", False)
     log_clock: str = option(
         "what drives settle, cooldown and due: the broker's append time, or the events' own ingest_ms (imported logs only)",
         "append",

@@ -15,8 +15,9 @@ from store.values import NamespaceMeta, Stage
 
 DAY_S = 86_400
 DEFAULT_SHARDS = 16
-REBUILT_ONLY = ("shards", "shard_hash")
-"""With these changed the states there are would not be found: no adoption, only a new fold of the log."""
+ADOPTABLE = ("fold_version", "policy_digest", "policy")
+"""What may change under a namespace's states. With another topic their offsets, with other partitions or shards their places would
+mean something else: no adoption, only a new fold of the log."""
 
 
 class StoreBase:
@@ -83,7 +84,7 @@ class StoreBase:
     def open(self, meta: NamespaceMeta, adopt: bool = False) -> None:
         """Installs the functions and pins the namespace to `meta`, or checks that it is pinned to the same.
 
-        adopt: pin it anew, by an operator's decision. Raises NamespaceMismatch.
+        adopt: pin it to another fold version or policy, by an operator's decision. Raises NamespaceMismatch.
         """
         self._given_shards = self._given_shards or meta.shards
         if meta.shards != self.shards:
@@ -102,15 +103,13 @@ class StoreBase:
         changed = {name: old for name, old in asdict(pinned).items() if now[name] != old}
         what = "; ".join(f"{name} is {now[name]!r}, the namespace has {old!r}" for name, old in changed.items())
         where = f"namespace {self.namespace!r} at {self.calls.where}: {what}. "
-        if any(name in REBUILT_ONLY for name in changed):
+        if not changed.keys() <= set(ADOPTABLE):
             raise NamespaceMismatch(
-                f"{where}Its states would not be found under another sharding: go back to the old value, or use another "
-                f"namespace and fold the log anew with `aigq rebuild --namespace NEW`"
+                f"{where}Its states would mean something else: go back to the old value, or fold the log anew in another "
+                f"namespace (--namespace=NEW --start=earliest)"
             )
         if not adopt:
-            raise NamespaceMismatch(
-                f"{where}If that change is meant, take it over with `aigq adopt --namespace {self.namespace}`"
-            )
+            raise NamespaceMismatch(f"{where}If that change is meant, start the job once with --adopt")
 
     def begin(self, stage: Stage, epoch: str | None = None) -> str:
         """Makes this writer the newest of its stage in every shard; older ones get WriterFenced from then on.

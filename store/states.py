@@ -170,8 +170,8 @@ class States(StoreBase):
         if status == b"lost":
             raise StoreLost(
                 f"namespace {self.namespace!r} at {self.calls.where}: shard {shard} has lost everything that this job wrote to "
-                f"it (an emptied node, or a backup from before). Its states are to be folded from the log again: "
-                f"`aigq rebuild --namespace {self.namespace}`"
+                f"it (an emptied node, or a backup from before). Fold the log anew in another namespace "
+                f"(--namespace=NEW --start=earliest), and let readers follow"
             )
         applied = Applied(offset, clock_ms) if offset >= 0 else None
         return SaveResult(status.decode(), applied, tuple(conflicts), conflated)

@@ -82,8 +82,8 @@ def start_from_applied(
         where = ", ".join(f"{partition} at {committed[partition]}" for partition in lost)
         raise StoreLost(
             f"topic {log.topic}: group {group!r} has read partitions ({where}) of which the store has applied nothing: the "
-            "store was lost or is another one. Check --store and --namespace; `aigq rebuild` reads the log again from its "
-            "beginning; a second namespace needs a --group of its own"
+            "store was lost or is another one. Check --store and --namespace; a new namespace reads the log from its beginning "
+            "(--namespace=NEW --start=earliest), with a --group of its own"
         )
     fresh = log.beginnings if start_if_new == "earliest" else log.ends
     return {partition: applied.get(partition, fresh[partition]) for partition in log.ends}
@@ -116,7 +116,8 @@ def not_authorised(topic: str, bootstrap: str, complaint: str) -> NotAuthorised:
 def ends_early(topic: str, partition: int, position: int, end: int) -> LogEndsEarly:
     return LogEndsEarly(
         f"topic {topic} partition {partition} ends at offset {end}, before the applied offset {position}: the log was "
-        "truncated, or this is another cluster. Check --bootstrap and --topic; `aigq rebuild` reads this log anew"
+        "truncated, or this is another cluster. Check --bootstrap and --topic; a new namespace reads this log anew "
+        "(--namespace=NEW --start=earliest)"
     )
 
 
@@ -124,7 +125,7 @@ def records_lost(topic: str, partition: int, position: int, beginning: int) -> R
     return RecordsLost(
         f"topic {topic} partition {partition}: retention deleted offsets {position} to {beginning - 1} "
         f"({beginning - position} records at most) before they were read. Go on without them with --on_lost_records=skip, "
-        "or read an archive with `aigq backfill`; raise retention.ms above the longest outage you want to survive"
+        "or produce them again from an archive; raise retention.ms above the longest outage you want to survive"
     )
 
 
@@ -135,14 +136,15 @@ def skipped(lost: RecordsLost) -> str:
 def partitions_grew(topic: str, had: int, has: int) -> PartitionsGrew:
     return PartitionsGrew(
         f"topic {topic} has {has} partitions, the job began with {had}: shoppers now hash to other partitions, and their "
-        "events could be folded out of order. Drain to the captured ends (--end=now), then start with --adopt"
+        "events could be folded out of order. Drain to the captured ends (--end=now), then fold the log anew in another namespace "
+        "(--namespace=NEW --start=earliest)"
     )
 
 
 def topic_recreated(topic: str, had: str, has: str) -> TopicRecreated:
     return TopicRecreated(
         f"topic {topic} is not the one this job began with (id {has}, was {had}): it was deleted and created again, so "
-        "offsets mean other records. `aigq rebuild` starts the namespace anew from it"
+        "offsets mean other records. Fold it anew in another namespace (--namespace=NEW --start=earliest)"
     )
 
 
