@@ -173,12 +173,12 @@ def run_job(at: Servers, store: ShopperStore, options: argparse.Namespace, reque
 
 
 def cpu_seconds(pid: int) -> tuple[float, float]:
-    """CPU seconds so far of the job's model process, and of the rest of the job (driver, worker threads, runner)."""
+    """CPU seconds so far of the job's model processes, and of the rest of the job (driver, worker threads, runner)."""
     model = rest = 0.0
     for each in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             spent = sum(each.cpu_times()[:2])
-            model, rest = (model + spent, rest) if "EngineCor" in each.name() else (model, rest + spent)
+            model, rest = (model + spent, rest) if each.name().startswith("VLLM::") else (model, rest + spent)
     return model, rest
 
 

@@ -29,13 +29,16 @@ MOST_BACKOFF_S = 60.0
 
 
 class LocalEngine:
-    """An `Engine`. `current` names the version to serve (it may change at any time); None where there is none yet."""
+    """An `Engine`. `current` names the version to serve (it may change at any time); None where there is none yet.
+
+    in_flight: three times what vLLM runs at once: claims come in rounds, and between two of them the batch must not run low.
+    """
 
     def __init__(
         self,
         current: Callable[[], ServedModel | None],
         settings: VllmSettings | None = None,
-        in_flight: int = 256,
+        in_flight: int = 768,
     ):
         self._current = current
         self._settings = settings or VllmSettings()

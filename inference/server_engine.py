@@ -81,7 +81,7 @@ class ServerEngine:
         url: str,
         current: Callable[[], ServedModel | None] = lambda: None,
         settings: ServerSettings | None = None,
-        in_flight: int = 256,
+        in_flight: int = 768,
     ):
         self._url = url.rstrip("/").removesuffix("/v1") + "/v1"
         self._current = current

@@ -67,7 +67,7 @@ class NearlineSettings:
     models: str = option("folder of model bundles (models/NAME/VERSION/)", "models")
     model: str = option("name of the model; its CURRENT file names the version", "aigq-small")
     model_server: str = option("URL of a vLLM server to use in place of an engine in the worker", "")
-    in_flight: int = option("requests that the engine holds at once", 256)
+    in_flight: int = option("requests that the engine holds at once; some wait, so that its batches stay full", 768)
     lease_s: float = option("seconds after which a request that a worker took is free again", 60.0)
     attempts: int = option("times that a request is tried before it is a dead letter", 3)
     max_age_s: float = option("seconds after which a request is no longer worth a generation; 0 for never", 3_600.0)
