@@ -8,9 +8,9 @@ local function in_chunks(command, key, values, first, last)
   end
 end
 
--- save (also a heartbeat: no changes; and fire: no offsets). All of it or nothing.
+-- save (also a heartbeat: no changes; and fire: no offsets, and the clock that it was decided by). All of it or nothing.
 -- KEYS: shard, due, then the states of the n changes, then (tombstone, runs) of each erased shopper.
--- ARGV: 1 stage, 2 epoch, 3 log (topic id:partition; '' for fire), 4 from, 5 to, 6 clock, 7 state TTL, 8 tombstone TTL,
+-- ARGV: 1 stage, 2 epoch, 3 log (topic id:partition), 4 from ('' for fire), 5 to, 6 clock, 7 state TTL, 8 tombstone TTL,
 --   9 outcomes kept, 10 n changes, 11 n due, 12 n not due, 13 n fired, 14 n erased, 15 whether this writer knows the shard as
 --   written ('1'); then n (token, new value), (due, user), user, (user, run id, as-of, blob), (user, erased at).
 -- Returns status, next offset, clock (-1: never written), conflated, then the positions of the changes in conflict.
@@ -41,7 +41,11 @@ local function save(keys, argv)
   end
   local offset, clock = -1, -1
   local from, to, new_clock
-  if log ~= '' then
+  if argv[4] == '' then -- fire: decided by a clock that was read before; a store that went back since then knows less
+    if natural(redis.call('HGET', k.meta, 'clock:' .. word(log, 'log')) or '0', 'stored clock') < natural(argv[6], 'clock') then
+      return { 'behind', -1, -1, 0 }
+    end
+  else
     from, to, new_clock = natural(argv[4], 'from'), natural(argv[5], 'to'), natural(argv[6], 'clock')
     if from > to then
       fail('save: from offset ' .. argv[4] .. ' is above to offset ' .. argv[5])
@@ -111,7 +115,7 @@ local function save(keys, argv)
     redis.call('DEL', keys[10 + n + 2 * i])
     refuse_up_to(k, kept, user, tonumber(erased))
   end
-  if log ~= '' then
+  if from then
     if clock > new_clock then
       new_clock = clock
     else

@@ -10,8 +10,6 @@ from store.codec import read_states, state_packer
 from store.errors import StoreLost
 from store.values import TOKEN_BYTES, Applied, SaveResult, ShardSave, Stage, StateChange, StoredState
 
-NO_OFFSETS = ("", "", "", "")
-
 
 class States(StoreBase):
     """See store.client.ShopperStore."""
@@ -113,14 +111,22 @@ class States(StoreBase):
         replies = self.calls.many("due", commands)
         return {where: [user.decode() for user in reply.value] for where, reply in zip(before_ms, replies, strict=True)}
 
-    def fire(self, shard: int, partition: int, changes: Sequence[StateChange]) -> SaveResult:
-        """Changes that come from the passing of time, not from records: compare-and-set on the tokens alone."""
-        return self.fire_many({(shard, partition): changes})[shard, partition]
+    def fire(self, shard: int, partition: int, changes: Sequence[StateChange], clock_ms: int = 0) -> SaveResult:
+        """Changes that come from the passing of time, not from records: compare-and-set on the tokens.
 
-    def fire_many(self, changes: Mapping[tuple[int, int], Sequence[StateChange]]) -> dict[tuple[int, int], SaveResult]:
-        """(shard, partition) -> its changes, in one round trip."""
+        clock_ms: the progress by which they were decided. `behind` where the shard knows of less: it was rolled back since, and
+        the records that it lost come before these changes.
+        """
+        return self.fire_many({(shard, partition): changes}, {(shard, partition): clock_ms})[shard, partition]
+
+    def fire_many(
+        self, changes: Mapping[tuple[int, int], Sequence[StateChange]], clocks: Mapping[tuple[int, int], int]
+    ) -> dict[tuple[int, int], SaveResult]:
+        """(shard, partition) -> its changes, in one round trip; each with its clock."""
         commands = [
-            self._save_command("generate", shard, partition, NO_OFFSETS, batch)
+            self._save_command(
+                "generate", shard, partition, (self._log(partition), "", "", clocks[shard, partition]), batch
+            )
             for (shard, partition), batch in changes.items()
         ]
         replies = self.calls.many("fire", commands)

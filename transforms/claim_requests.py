@@ -104,9 +104,9 @@ class Claimer:
                 if stored is not None
             ]
         fired = 0
-        for where, result in self._store.fire_many({w: c for w, c in changes.items() if c}).items():
+        for where, result in self._store.fire_many({w: c for w, c in changes.items() if c}, clocks).items():
             if result.status != "saved":
-                metrics.CONFLICTS.inc()  # the tracking has moved one of them; the next look sees what it is now
+                metrics.CONFLICTS.inc()  # the tracking has moved one, or the store went back; the next look sees what is now
                 continue
             fired += sum(len(change.fired) for change in changes[where])
             metrics.REQUESTS.labels("conflated").inc(result.conflated)

@@ -174,6 +174,17 @@ def test_another_log_or_sharding_is_never_adopted(store, field):
     assert store.pinned() == META
 
 
+def test_a_change_decided_by_a_clock_that_the_store_has_lost_does_not_fire(store):
+    put(store, new(ANN))
+    state, clock = store.state(ANN), store.applied(0)[1].clock_ms
+    assert state is not None
+    fired = [StateChange(ANN, state.token, b"fired", None)]
+    before = everything(store)
+    assert store.fire(1, 0, fired, clock + 1).status == "behind"
+    assert everything(store) == before
+    assert store.fire(1, 0, fired, clock).status == "saved"
+
+
 def test_another_number_of_shards_is_never_adopted(store, valkey):
     with pytest.raises(NamespaceMismatch, match="--namespace=NEW"):
         ShopperStore(valkey.url, store.namespace, 8).open(replace(META, shards=8), adopt=True)
