@@ -98,7 +98,7 @@ CAUSES = {
     "ours is Beam, the client's work and the wait for a store that outlives the process, Quix's its own RocksDB",
     "to_bytewax": "beside the fold (15 us an event, by py-spy) Bytewax pays about 10 us and saves nothing; loading, saving and the wait for "
     "them are about 10 us of ours, Beam and Prism 6",
-    "growth_10x": "not found: 800,000 events ran at 19,400/s with and without rewriting of the append-only file; what is left is ten times the shoppers in memory",
+    "growth_10x": "not found; what differs is ten times the shoppers in the store",
     "job_mb": "the job's memory grew",
 }
 """Why a target may be missed, written with it if it is."""

@@ -157,8 +157,8 @@ def run_job(at: Servers, store: ShopperStore, options: argparse.Namespace, reque
     cpu_before = (0.0, 0.0)
     try:
         # Changes that came due after the tracking had ended fire first, and replace older requests: no work of the model's.
-        while not begun or (depth := store.depth()).leased + depth.waiting:
-            if not begun and store.depth().leased:
+        while (depth := store.depth()).leased + depth.waiting or not begun:
+            if not begun and depth.leased:
                 begun, cpu_before = time.monotonic(), cpu_seconds(child.pid)
             if not child.running or time.monotonic() > deadline:
                 raise process.StartFailed(f"the job has not made its {requests} lists:\n{child.log_tail(40)}")

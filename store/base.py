@@ -46,7 +46,7 @@ class StoreBase:
         runs_ttl_s: the same for lists, from the newest on.
         tombstone_ttl_s: how long an erasure refuses late lists. Longer than the topic's retention.
         outcomes_kept: ended requests that each shard lists one by one (about).
-        compress_states: a third less memory a shopper for about 10 us more a load and save (docs/store.md). May change any
+        compress_states: a quarter less memory a shopper for about 10 us more a load and save (docs/store.md). May change any
             time: each state says how it is kept.
         deadline_s: seconds that one call is retried.
         """
