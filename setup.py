@@ -13,6 +13,7 @@ PACKAGES = [
     "serving",
     "simulation",
     "local",
+    "cli",
 ]
 
 setup(
@@ -21,7 +22,6 @@ setup(
     description="Generative query recommendation: behaviour events in Kafka become each shopper's query list in a store",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
-    py_modules=["cli"],
     package_data={
         "schemas": ["*.avsc", "history/*.avsc"],
         "store": ["*.lua"],

@@ -1,0 +1,48 @@
+"""What people ask of a running system: `aigq get`, `aigq explain`, `aigq status`."""
+
+import typer
+
+from cli.options import NAMESPACE, STORE, reader
+
+app = typer.Typer()
+
+
+@app.command()
+def get(
+    user: str,
+    store: str = STORE,
+    namespace: str = NAMESPACE,
+    most: int = typer.Option(10, help="Queries at most."),
+) -> None:
+    """A shopper's hints, as a home page would read them. Exit 1 if there are none."""
+    from serving.lookup import Lookup
+
+    hints = Lookup(reader(store, namespace)).hints(user, most)
+    for hint in hints:
+        typer.echo(hint.query)
+    raise typer.Exit(0 if hints else 1)
+
+
+@app.command()
+def explain(user: str, store: str = STORE, namespace: str = NAMESPACE) -> None:
+    """What the store knows of a shopper, and why there is a list, or none."""
+    from serving.explain import explain as explain_user
+
+    raise typer.Exit(explain_user(reader(store, namespace), user))
+
+
+@app.command()
+def status(
+    store: str = STORE,
+    namespace: str = NAMESPACE,
+    bootstrap: str = typer.Option("", help="Kafka brokers, to show how far behind the log the job is."),
+) -> None:
+    """How the job is doing, in one screen. Exit 1 where something needs attention."""
+    from serving.status import show_status
+    from transforms.kafka_clients import broker_watcher, ends_now
+
+    client = reader(store, namespace)
+    meta, ends = client.pinned(), {}
+    if bootstrap and meta:
+        ends = ends_now(broker_watcher({"bootstrap.servers": bootstrap}), meta.topic, range(meta.partitions), 5.0)
+    raise typer.Exit(show_status(client, ends))
