@@ -17,7 +17,7 @@ import numpy as np
 from bench.result import Target, write
 from inference.engine import Answer, Generated
 from inference.local_engine import LocalEngine
-from inference.model_bundle import latest
+from inference.model_versions import latest
 from inference.output import QueryList, QueryRules, parse_list
 from inference.prompt import build_prompt, content
 from interest import EMPTY, Arrival, State, TriggerPolicy, behaviours_of, expire, fold

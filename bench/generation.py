@@ -21,7 +21,7 @@ from bench import paired
 from bench.result import ROOT, Target, write
 from bench.servers import Servers, servers
 from bench.watched_job import POLL_S, watch
-from inference.model_bundle import latest
+from inference.model_versions import latest
 from inference.prompt import build_prompt
 from local import process
 from local.topics import create_topics

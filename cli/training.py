@@ -20,7 +20,7 @@ def train(
     ),
 ) -> None:
     """Trains the small decoder on simulated shoppers, measures it, publishes the bundle and makes it the current version."""
-    from inference.model_bundle import promote, publish
+    from inference.model_versions import promote, publish
     from training.evaluate import evaluate as evaluate_bundle
     from training.evaluate import record, report
     from training.sft import Recipe

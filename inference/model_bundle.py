@@ -1,13 +1,8 @@
-"""A model bundle: the one thing that training hands to inference, and the folder of versions that a job follows.
-
-models/aigq-small/2/            weights (safetensors), config, tokenizer, generation settings, card.json
-models/aigq-small/VERSIONS.json every version ever published, with its digest: a name is never used twice
-models/aigq-small/CURRENT       the version that serves, and how often that has changed: {"version": "2", "promotion": 2}
+"""A model bundle: the one thing that training hands to inference. A folder with weights (safetensors), config, tokenizer,
+generation settings and card.json; model_versions.py has the versions of a model side by side.
 """
 
 import hashlib
-import os
-import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +11,6 @@ from typing import TypeVar
 import msgspec
 from tokenizers import Tokenizer
 
-from inference.engine import ServedModel
 from inference.prompt import PROMPT_VERSION
 from inference.vocabulary import END, SPECIAL_TOKENS
 
@@ -73,11 +67,6 @@ class _Tensor(msgspec.Struct):
     shape: list[int]
 
 
-class _Current(msgspec.Struct, frozen=True):
-    version: str
-    promotion: int
-
-
 @dataclass(frozen=True)
 class ModelBundle:
     path: Path
@@ -94,9 +83,9 @@ class ModelBundle:
         if missing:
             raise BadBundle(f"{path} is no model bundle: {', '.join(missing)} missing")
         wrong: list[str] = []
-        card = _read(path / "card.json", ModelCard, wrong)
-        config = _read(path / "config.json", _Config, wrong)
-        generation = _read(path / "generation_config.json", _GenerationConfig, wrong)
+        card = read_json(path / "card.json", ModelCard, wrong)
+        config = read_json(path / "config.json", _Config, wrong)
+        generation = read_json(path / "generation_config.json", _GenerationConfig, wrong)
         tokenizer = _tokenizer(path / "tokenizer.json", wrong)
         if card and card.prompt_version != PROMPT_VERSION:
             wrong.append(
@@ -132,97 +121,13 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def publish(source: str | Path, models_dir: str | Path) -> ModelBundle:
-    """Copies a checked bundle to `models_dir/<name>/<version>` (names from its card) and records its digest.
-
-    Raises BadBundle where the bundle is unusable or the version's name was ever used before, even if its folder is gone:
-    lists in the store carry the name, so it must mean one model for good. Does not serve it: that is `promote`.
-    """
-    bundle = ModelBundle.open(source)
-    home = Path(models_dir) / bundle.card.name
-    versions = _versions(home)
-    if bundle.card.version in versions or (home / bundle.card.version).exists():
-        raise BadBundle(
-            f"version {bundle.card.version} of {bundle.card.name} was published before; take a new version name"
-        )
-    home.mkdir(parents=True, exist_ok=True)
-    arriving = home / f".{bundle.card.version}.arriving"
-    shutil.rmtree(arriving, ignore_errors=True)
-    shutil.copytree(source, arriving)
-    _write(home / "VERSIONS.json", {**versions, bundle.card.version: bundle.digest})
-    arriving.rename(home / bundle.card.version)
-    return ModelBundle.open(home / bundle.card.version)
-
-
-def promote(models_dir: str | Path, name: str, version: str) -> ServedModel:
-    """Makes a published version the current one. Also the roll-back: the promotion counter rises with every change, so the
-    lists of an older version outrank those that it replaces.
-
-    Raises BadBundle where the version was not published, or its files are no longer what was published.
-    """
-    home = Path(models_dir) / name
-    bundle = ModelBundle.open(home / version)
-    published = _versions(home).get(version)
-    if bundle.digest != published:
-        raise BadBundle(
-            f"{bundle.path}: digest {bundle.digest} is not the published {published}; restore it or publish anew"
-        )
-    before = _current(home)
-    if before is None or before.version != version:
-        _write(home / "CURRENT", _Current(version, before.promotion + 1 if before else 1))
-    served = latest(models_dir, name)
-    assert served is not None
-    return served
-
-
-def latest(models_dir: str | Path, name: str) -> ServedModel | None:
-    """The model that is to be served, None where none was promoted yet. Cheap: a job asks every second.
-
-    Raises BadBundle where CURRENT cannot be read.
-    """
-    home = Path(models_dir) / name
-    current = _current(home)
-    if current is None:
-        return None
-    path = home / current.version
-    wrong: list[str] = []
-    card = _read(path / "card.json", ModelCard, wrong)
-    if card is None:
-        raise BadBundle(f"{home / 'CURRENT'} names {current.version}, which is no bundle: {'; '.join(wrong)}")
-    return ServedModel(str(path), f"{name}/{current.version}", current.promotion, card.prompt_version)
-
-
-def _current(home: Path) -> _Current | None:
-    return _read_state(home / "CURRENT", _Current)
-
-
-def _versions(home: Path) -> dict[str, str]:
-    return _read_state(home / "VERSIONS.json", dict[str, str]) or {}
-
-
-def _read_state(path: Path, kind: type[T]) -> T | None:
-    if not path.exists():
-        return None
-    wrong: list[str] = []
-    state = _read(path, kind, wrong)
-    if state is None:
-        raise BadBundle("; ".join(wrong))
-    return state
-
-
-def _read(path: Path, kind: type[T], wrong: list[str]) -> T | None:
+def read_json(path: Path, kind: type[T], wrong: list[str]) -> T | None:
+    """None where the file cannot be read as `kind`; `wrong` says why."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         wrong.append(f"{path.name}: {error}")
         return None
-
-
-def _write(path: Path, state: object) -> None:
-    """In one step: a reader sees the old file or the new one."""
-    arriving = path.with_name(f".{path.name}.{os.getpid()}")
-    arriving.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
-    arriving.replace(path)
 
 
 def _tokenizer(path: Path, wrong: list[str]) -> Tokenizer | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TypeVar
 
-from inference import model_bundle
+from inference import model_versions
 from inference.engine import Engine
 from inference.local_engine import LocalEngine
 from inference.output import QueryRules, read_block_list
@@ -112,7 +112,7 @@ def engine(job: Job) -> Engine:
     settings = job.settings
 
     def current():
-        return model_bundle.latest(settings.models, settings.model)
+        return model_versions.latest(settings.models, settings.model)
 
     if settings.model_server:
         return ServerEngine(settings.model_server, current, in_flight=settings.in_flight)

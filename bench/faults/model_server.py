@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from inference.model_bundle import latest
+from inference.model_versions import latest
 from local import process
 from local.ports import answers, free_port
 

@@ -1,4 +1,4 @@
-"""A bundle is checked whole, a version's name means one model for good, and the current version can be followed."""
+"""A bundle is checked whole, and everything that is wrong with it is said at once."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.model_bundle import BadBundle, ModelBundle, digest, latest, promote, publish
+from inference.model_bundle import BadBundle, ModelBundle, digest
 from training.tiny import random_bundle
 
 
@@ -57,37 +57,3 @@ def test_truncated_weights_and_a_broken_tokenizer_are_said(bundle: Path):
     (bundle / "tokenizer.json").write_text("{")
     with pytest.raises(BadBundle, match=r"tokenizer\.json: .*model\.safetensors: "):
         ModelBundle.open(bundle)
-
-
-def test_a_versions_name_is_never_used_again_even_when_its_folder_is_gone(bundle: Path, tmp_path: Path):
-    published = publish(bundle, tmp_path / "models")
-    assert published.digest == digest(bundle)
-    shutil.rmtree(published.path)
-    with pytest.raises(BadBundle, match="published before"):
-        publish(bundle, tmp_path / "models")
-
-
-def test_the_current_version_is_followed_and_a_roll_back_raises_the_promotion(bundle: Path, tmp_path: Path):
-    models = tmp_path / "models"
-    assert latest(models, "tiny") is None
-    publish(bundle, models)
-    edit(bundle / "card.json", version="2")
-    publish(bundle, models)
-    first = promote(models, "tiny", "1")
-    assert (first.version, first.promotion, first.path) == ("tiny/1", 1, str(models / "tiny" / "1"))
-    assert promote(models, "tiny", "1") == first
-    assert promote(models, "tiny", "2").promotion == 2
-    assert promote(models, "tiny", "1").promotion == 3
-    assert latest(models, "tiny") == promote(models, "tiny", "1")
-
-
-def test_a_version_whose_files_were_changed_is_not_promoted(bundle: Path, tmp_path: Path):
-    published = publish(bundle, tmp_path / "models")
-    edit(published.path / "generation_config.json", do_sample=True)
-    with pytest.raises(BadBundle, match="is not the published"):
-        promote(tmp_path / "models", "tiny", "1")
-
-
-def test_an_unpublished_version_is_not_promoted(tmp_path: Path):
-    with pytest.raises(BadBundle, match="no model bundle"):
-        promote(tmp_path / "models", "tiny", "9")

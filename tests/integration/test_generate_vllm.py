@@ -16,7 +16,7 @@ import pytest
 
 from inference.engine import Answer, Engine, Generated, GivenBack, Rejected, ServedModel
 from inference.local_engine import LocalEngine
-from inference.model_bundle import latest, promote, publish
+from inference.model_versions import latest, promote, publish
 from inference.replica import VllmSettings
 from inference.server_engine import ServerEngine, ServerSettings
 from local.ports import free_port

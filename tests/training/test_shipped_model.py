@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from inference.model_bundle import ModelBundle, latest, promote
+from inference.model_bundle import ModelBundle
+from inference.model_versions import latest, promote
 from inference.output import QueryList, QueryRules, parse_list
 from training.decode import greedy
 from training.decoder import load_decoder
