@@ -180,8 +180,8 @@ def begin_shards(store: ShopperStore, partition: int, start: int) -> None:
     if new and any(each.clock_ms for each in applied.values()):
         raise StoreLost(
             f"partition {partition}: shards {new} of namespace {store.namespace!r} hold nothing while the others are at offset "
-            f"{min(a.next_offset for a in applied.values())}: part of the store was lost. Fold the log anew in another "
-            f"namespace (--namespace=NEW --start=earliest)"
+            f"{min(a.next_offset for a in applied.values())}: part of the store was lost. Make it anew from the log and the archive: "
+            f"`aigq rebuild`"
         )
     store.save_many([ShardSave(shard, partition, start, start, 0, []) for shard in new])
 

@@ -72,6 +72,10 @@ class Change(Struct, frozen=True, gc=False):
     profile: dict[str, str]
     behaviours: tuple[Behaviour, ...]
     """As of `as_of_ms`, oldest first."""
+    origin: str = ""
+    """Id of the operator's command that asked for the list; empty where the shopper's own interest did."""
+    replaces: tuple[str, ...] = ()
+    """Runs whose lists go when this one is stored: those of a model that was rolled back."""
 
 
 class QueryRun(Struct, frozen=True):
@@ -97,6 +101,10 @@ class QueryRun(Struct, frozen=True):
     """Wall clock just before the list was written."""
     prompt_tokens: int
     output_tokens: int
+    origin: str = ""
+    """Of its change: the operator's command that asked for it, or empty."""
+    replaces: tuple[str, ...] = ()
+    """Of its change: runs whose lists went when this one was stored."""
 
 
 class Exposure(Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any
 
 from store.calls import Calls, Command
 from store.errors import NamespaceMismatch, StoreError, WriterFenced
-from store.layout import Shard, namespace_key, shard_of
+from store.layout import NAMESPACES, POINTERS, Shard, namespace_key, shard_of
 from store.values import NamespaceMeta, Stage
 
 DAY_S = 86_400
@@ -37,6 +37,7 @@ class StoreBase:
         compress_states: bool = False,
         deadline_s: float = 60.0,
         cluster: bool = False,
+        follow_s: float | None = None,
         on_retry: Callable[[str], None] = lambda call: None,
     ) -> None:
         """
@@ -49,8 +50,12 @@ class StoreBase:
         compress_states: a quarter less memory a shopper for about 10 us more a load and save (docs/store.md). May change any
             time: each state says how it is kept.
         deadline_s: seconds that one call is retried.
+        follow_s: for readers that live long: seconds after which a list is read where the name points now. None for writers: they
+            stay in the namespace that they began in, and are fenced when the name moves.
         """
-        self.namespace = namespace
+        self.name = namespace
+        """As given: a namespace, or a name that points to one."""
+        self._follow_s, self._followed_at = follow_s, time.monotonic()
         self._given_shards = shards
         self._ttl_ms, self._runs_ttl_ms = int(ttl_s * 1000), int(runs_ttl_s * 1000)
         self._tombstone_ttl_ms = int(tombstone_ttl_s * 1000)
@@ -61,6 +66,24 @@ class StoreBase:
         self._written: set[tuple[int, int]] = set()
         """(shard, partition) that this process has seen written: found unwritten later, the shard was lost."""
         self.calls = Calls(url, cluster, deadline_s, on_retry)
+
+    @cached_property
+    def namespace(self) -> str:
+        """The namespace that the name points to; the name itself where it points nowhere."""
+        return self._pointed_to()
+
+    def _pointed_to(self) -> str:
+        pointer = self.calls.one("pointer", "HGET", POINTERS, self.name)
+        return pointer.decode() if pointer else self.name
+
+    def _follow(self) -> None:
+        if self._follow_s is None or time.monotonic() - self._followed_at < self._follow_s:
+            return
+        self._followed_at = time.monotonic()
+        namespace = self._pointed_to()
+        if namespace != self.namespace:
+            now = type(self)(self.calls.url, namespace, cluster=self.calls.cluster, deadline_s=self.calls.deadline_s)
+            self.__dict__ |= {"namespace": namespace, "shards": now.shards, "_shards": now._shards, "_topic_id": None}
 
     @cached_property
     def shards(self) -> int:
@@ -74,7 +97,8 @@ class StoreBase:
         return tuple(Shard(self.namespace, number) for number in range(self.shards))
 
     def _shard_of(self, user: str) -> Shard:
-        return self._shards[shard_of(user, self.shards)]
+        shards = self._shards  # once: a reader may be moved to another namespace meanwhile
+        return shards[shard_of(user, len(shards))]
 
     def pinned(self) -> NamespaceMeta | None:
         """What the namespace is pinned to; None if nothing ever opened it."""
@@ -92,6 +116,7 @@ class StoreBase:
         self.calls.install()
         key, value = namespace_key(self.namespace), json.dumps(asdict(meta))
         self.calls.one("open", "SET", key, value, "NX")
+        self.calls.one("open", "SADD", NAMESPACES, self.namespace)
         pinned = self.pinned() or meta
         if pinned != meta:
             self._check_adoption(pinned, meta, adopt)
@@ -105,8 +130,8 @@ class StoreBase:
         where = f"namespace {self.namespace!r} at {self.calls.where}: {what}. "
         if not changed.keys() <= set(ADOPTABLE):
             raise NamespaceMismatch(
-                f"{where}Its states would mean something else: go back to the old value, or fold the log anew in another "
-                f"namespace (--namespace=NEW --start=earliest)"
+                f"{where}Its states would mean something else: go back to the old value, or fold the log anew into a fresh "
+                f"namespace with `aigq rebuild` (another number of shards alone: `aigq adopt --shards=N`)"
             )
         if not adopt:
             raise NamespaceMismatch(f"{where}If that change is meant, start the job once with --adopt")

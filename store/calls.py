@@ -9,8 +9,9 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from store.errors import StoreRefused, StoreUnavailable
 LOG = logging.getLogger(__name__)
 
 FUNCTIONS = "\n".join(
-    Path(__file__).with_name(f"functions{part}.lua").read_text() for part in ("", "_queue", "_lists", "_save")
+    Path(__file__).with_name(f"functions{part}.lua").read_text()
+    for part in ("", "_queue", "_lists", "_requests", "_save")
 )
 """One library: later files use what earlier ones define."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 2.0
@@ -116,6 +118,19 @@ class Calls:
         if commands:
             self._retried(call, send)
         return [reply for reply in replies if reply is not None]
+
+    def scan(self, pattern: str, at_once: int) -> Iterator[list[bytes]]:
+        """Keys that match, of all nodes; a key may come twice, one that was there all the time comes."""
+        if isinstance(self.client, RedisCluster):
+            keys = self.client.scan_iter(match=pattern, count=at_once)
+            while batch := list(islice(keys, at_once)):
+                yield batch
+            return
+        cursor = None
+        while cursor != b"0":
+            cursor, found = self.one("scan", "SCAN", cursor or 0, "MATCH", pattern, "COUNT", at_once)
+            cursor = cursor if isinstance(cursor, bytes) else str(cursor).encode()
+            yield found
 
     def install(self) -> None:
         """Puts our functions on the server, on each primary of a cluster."""

@@ -12,7 +12,7 @@ or StoreRefused, one that writes also WriterFenced. The rules are told in docs/s
 from store.errors import NamespaceMismatch, StoreError, StoreLost, StoreRefused, StoreUnavailable, WriterFenced
 from store.reading import Reading
 from store.requests import RequestQueue
-from store.states import States
+from store.scanning import Scanning
 from store.values import (
     Applied,
     Claim,
@@ -30,6 +30,8 @@ from store.values import (
     Stage,
     StateChange,
     StoredState,
+    Wanted,
+    WantedAnswer,
 )
 
 __all__ = [
@@ -55,9 +57,12 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "StoredState",
+    "Wanted",
+    "WantedAnswer",
     "WriterFenced",
 ]
 
 
-class ShopperStore(States, RequestQueue, Reading):
-    """States (states.py), the queue and the lists (requests.py), and what readers ask (reading.py); see base.py for its options."""
+class ShopperStore(Scanning, RequestQueue, Reading):
+    """States (states.py), the queue and the lists (requests.py), what readers ask (reading.py), and walks over all of a namespace
+    (scanning.py); see base.py for its options."""

@@ -7,7 +7,7 @@
 -- each key's type) and checks every argument, and only then writes. It touches the keys it is given and no others, and uses
 -- commands that Redis 7 and Valkey share. Arguments stay strings: numbers are only compared.
 --
--- KEYS begins with the shard's own nine keys, in the order of store/layout.py:SHARD_KEYS.
+-- KEYS begins with the shard's own ten keys, in the order of store/layout.py:SHARD_KEYS.
 
 
 local function fail(what)
@@ -31,7 +31,7 @@ end
 local function shard_of(keys)
   return {
     meta = keys[1], counts = keys[2], outcomes = keys[3], wait = keys[4], parked = keys[5], lease = keys[6],
-    wait_requests = keys[7], lease_requests = keys[8], revoked = keys[9],
+    wait_requests = keys[7], lease_requests = keys[8], revoked = keys[9], low = keys[10],
   }
 end
 

@@ -18,11 +18,23 @@ local function parse_runs(value)
   return runs
 end
 
+-- The stored form of the newest `kept` runs, without those whose id is in `left_out`.
+local function runs_value(runs, kept, left_out)
+  local value = {}
+  for _, run in ipairs(runs) do
+    if #value < kept and not (run.run_id and left_out[run.run_id]) then
+      value[#value + 1] = run.whole
+    end
+  end
+  return table.concat(value)
+end
+
 -- publish: KEYS shard, runs, tombstone. ARGV 1 stage, 2 epoch, 3 outcomes kept, 4 user, 5 run id, 6 as-of, 7 promotion,
 -- 8 model version, 9 blob, 10 runs kept, 11 TTL, 12 whether a stored list ends the request ('1') or decides that it will end as
--- published ('0'). Returns 'published', 'repeated' (and the blob that is stored), 'older', 'refused' or 'unknown'.
+-- published ('0'), then run ids: lists that go when this one is stored. Returns 'published', 'repeated' (and the blob that is
+-- stored), 'older', 'refused' or 'unknown'.
 register('publish', function(k, argv, keys)
-  local runs_key, tombstone = keys[10], keys[11]
+  local runs_key, tombstone = keys[11], keys[12]
   local kept, user, run_id, blob = argv[3], argv[4], word(argv[5], 'run id'), argv[9]
   local as_of, promotion = natural(argv[6], 'as-of'), natural(argv[7], 'promotion')
   local runs_kept = natural(argv[10], 'runs kept')
@@ -69,10 +81,10 @@ register('publish', function(k, argv, keys)
   end
   local header = argv[6] .. ' ' .. argv[7] .. ' ' .. run_id .. ' ' .. #blob .. ' '
   table.insert(runs, place, { whole = header .. blob })
-  local value = {}
-  for i = 1, math.min(#runs, runs_kept) do
-    value[i] = runs[i].whole
+  local replaced = {}
+  for i = 13, #argv do
+    replaced[argv[i]] = true
   end
-  redis.call('SET', runs_key, table.concat(value), 'PX', argv[11])
+  redis.call('SET', runs_key, runs_value(runs, runs_kept, replaced), 'PX', argv[11])
   return finally('published', 'published', blob)
 end)

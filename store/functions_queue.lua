@@ -1,4 +1,5 @@
--- The queue: a shopper has at most one request that waits and one in flight. Each ends in exactly one outcome.
+-- The queue: a shopper has at most one request that waits and one in flight. Each ends in exactly one outcome. A request of
+-- low priority (a backfill's) waits in a set of its own and is taken where no other one waits.
 
 local MOST_EXPIRED = 1000 -- leases that one claim gives up
 
@@ -7,6 +8,7 @@ local function check_queue(k) -- an error here, before the first write, if a key
   redis.call('XLEN', k.outcomes)
   redis.call('ZCARD', k.wait)
   redis.call('ZCARD', k.parked)
+  redis.call('ZCARD', k.low)
   redis.call('ZCARD', k.lease)
   redis.call('HLEN', k.wait_requests)
   redis.call('HLEN', k.lease_requests)
@@ -31,17 +33,20 @@ local function now_ms()
 end
 
 -- Requests are kept as `<attempt> <as-of> <run id> <blob>`; `<attempt>+` once a list of this run is stored, which it is for a
--- moment where the writer has more to do before it ends the request, and for longer where it died in that moment.
+-- moment where the writer has more to do before it ends the request, and for longer where it died in that moment; `<attempt>~`
+-- where it is of low priority (`<attempt>+~` both).
 local function parse_request(value)
-  local attempt, listed, as_of, run_id, blob_at = string.match(value, '^(%d+)(%+?) (%d+) (%S+) ()')
+  local attempt, listed, low, as_of, run_id, blob_at = string.match(value, '^(%d+)(%+?)(~?) (%d+) (%S+) ()')
   if not attempt then
     fail('a stored request cannot be read')
   end
-  return { attempt = attempt, listed = listed, as_of = as_of, run_id = run_id, blob = string.sub(value, blob_at) }
+  return {
+    attempt = attempt, listed = listed, low = low, as_of = as_of, run_id = run_id, blob = string.sub(value, blob_at),
+  }
 end
 
 local function write_request(key, user, request)
-  local header = request.attempt .. request.listed .. ' ' .. request.as_of .. ' ' .. request.run_id .. ' '
+  local header = request.attempt .. request.listed .. request.low .. ' ' .. request.as_of .. ' ' .. request.run_id .. ' '
   redis.call('HSET', key, user, header .. request.blob)
 end
 
@@ -49,7 +54,8 @@ end
 local function ended(k, kept, outcome, user, request)
   outcome = request.listed == '+' and 'published' or outcome
   redis.call('HINCRBY', k.counts, outcome, 1)
-  redis.call('XADD', k.outcomes, 'MAXLEN', '~', kept, '*', 'run', request.run_id, 'user', user, 'outcome', outcome)
+  redis.call('XADD', k.outcomes, 'MAXLEN', '~', kept, '*', 'run', request.run_id, 'user', user, 'outcome', outcome,
+    'as_of', request.as_of)
   return outcome
 end
 
@@ -57,6 +63,11 @@ local function remove_waiting(k, user)
   redis.call('HDEL', k.wait_requests, user)
   redis.call('ZREM', k.wait, user)
   redis.call('ZREM', k.parked, user)
+  redis.call('ZREM', k.low, user)
+end
+
+local function wait_of(k, request)
+  return request.low == '~' and k.low or k.wait
 end
 
 -- Takes the lease away. A newer request that was parked behind it can be claimed from now on.
@@ -90,7 +101,7 @@ end
 
 -- Puts a fired request into the shopper's one waiting slot. Returns how many requests were conflated.
 local function offer(k, kept, user, run_id, as_of, blob)
-  local fired = { attempt = '0', listed = '', as_of = as_of, run_id = run_id, blob = blob }
+  local fired = { attempt = '0', listed = '', low = '', as_of = as_of, run_id = run_id, blob = blob }
   local waiting, leased = requests_of(k, user)
   for _, held in pairs({ waiting, leased }) do
     if held.run_id == run_id then
@@ -100,10 +111,11 @@ local function offer(k, kept, user, run_id, as_of, blob)
   local late = waiting and tonumber(waiting.as_of) > tonumber(as_of)
   redis.call('HINCRBY', k.counts, 'fired', 1)
   local outcome = waiting and ended(k, kept, 'conflated', user, late and fired or waiting)
-  if not late then
-    write_request(k.wait_requests, user, fired)
-    redis.call('ZADD', leased and k.parked or k.wait, as_of, user)
-  end
+  local stays = late and waiting or fired
+  stays.low = '' -- also one of low priority that takes the place of a change that came due: a shopper waits for it now
+  write_request(k.wait_requests, user, stays)
+  redis.call('ZREM', k.low, user)
+  redis.call('ZADD', leased and k.parked or k.wait, stays.as_of, user)
   return outcome == 'conflated' and 1 or 0
 end
 
@@ -125,14 +137,28 @@ local function give_up_leases(k, kept, now)
       ended(k, kept, 'conflated', user, leased)
     else
       write_request(k.wait_requests, user, leased)
-      redis.call('ZADD', k.wait, leased.as_of, user)
+      redis.call('ZADD', wait_of(k, leased), leased.as_of, user)
     end
   end
 end
 
+-- The newest that wait, at most `most`, those of low priority after all others; each followed by its as-of, of low priority as
+-- the negative of what is left to the end of time, so that one order holds for both.
+local LAST = 1e15
+local function newest_waiting(k, most)
+  local found = redis.call('ZREVRANGE', k.wait, 0, most - 1, 'WITHSCORES')
+  local low = #found < 2 * most and redis.call('ZREVRANGE', k.low, 0, most - #found / 2 - 1, 'WITHSCORES') or {}
+  for i = 1, #low, 2 do
+    found[#found + 1] = low[i]
+    found[#found + 1] = string.format('%d', low[i + 1] - LAST)
+  end
+  return found
+end
+
 -- claim: ARGV stage, epoch, outcomes kept, lease in ms, take, show, token. First gives up leases that have run out, then takes.
--- Returns 'claimed' and (user, run id, attempt, blob) of each taken; with take 0, the as-ofs of the newest that wait. Called
--- again with the token of the last claim of this shard, because its answer was lost: what that claim took.
+-- Returns 'claimed' and (user, run id, attempt, blob) of each taken; with take 0, the as-ofs of the newest that wait, those of
+-- low priority below 0. Called again with the token of the last claim of this shard, because its answer was lost: what that
+-- claim took.
 register('claim', function(k, argv)
   local kept, token = argv[3], word(argv[7], 'token')
   natural(kept, 'outcomes kept')
@@ -140,8 +166,8 @@ register('claim', function(k, argv)
   local now, reply = now_ms(), { 'claimed' }
   give_up_leases(k, kept, now)
   if take == 0 then
-    local newest = redis.call('ZREVRANGE', k.wait, 0, show - 1, 'WITHSCORES')
-    for i = 2, show > 0 and #newest or 0, 2 do
+    local newest = show > 0 and newest_waiting(k, show) or {}
+    for i = 2, #newest, 2 do
       reply[#reply + 1] = newest[i]
     end
     return reply
@@ -149,7 +175,10 @@ register('claim', function(k, argv)
   local last = redis.call('HGET', k.meta, 'claim')
   local claimed = last and cmsgpack.unpack(last) or {}
   if claimed.token ~= token then
-    claimed = { token = token, users = redis.call('ZREVRANGE', k.wait, 0, take - 1) }
+    claimed = { token = token, users = {} }
+    for i, user in ipairs(newest_waiting(k, take)) do
+      claimed.users[(i + 1) / 2] = i % 2 == 1 and user or nil
+    end
     for _, user in ipairs(claimed.users) do
       local request = requests_of(k, user)
       request.attempt = string.format('%d', request.attempt + 1)
@@ -183,7 +212,7 @@ end)
 
 -- finish: ARGV stage, epoch, outcomes kept, user, run id, outcome. Returns 'finished' and whether that ended the request.
 -- As published it ends only where its list is stored: a store that went back in time may have lost the list, and makes it again.
-local OUTCOMES = { published = 1, malformed = 1, expired = 1, exhausted = 1, refused = 1 }
+local OUTCOMES = { published = 1, malformed = 1, expired = 1, exhausted = 1, refused = 1, cancelled = 1 }
 register('finish', function(k, argv)
   local kept, user, run_id, outcome = argv[3], argv[4], argv[5], argv[6]
   natural(kept, 'outcomes kept')

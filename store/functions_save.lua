@@ -16,7 +16,7 @@ end
 -- Returns status, next offset, clock (-1: never written), conflated, then the positions of the changes in conflict.
 local FIXED = 15
 local function save(keys, argv)
-  local k, due = shard_of(keys), keys[10]
+  local k, due = shard_of(keys), keys[11]
   local stage, epoch, log = argv[1], argv[2], argv[3]
   local ttl, tombstone_ttl = argv[7], argv[8]
   for position = 7, 9 do
@@ -31,7 +31,7 @@ local function save(keys, argv)
   local undue_at = due_at + 2 * n_due
   local fired_at = undue_at + n_undue
   local erased_at = fired_at + 4 * n_fired
-  if #argv ~= erased_at - 1 + 2 * n_erased or #keys ~= 10 + n + 2 * n_erased then
+  if #argv ~= erased_at - 1 + 2 * n_erased or #keys ~= 11 + n + 2 * n_erased then
     fail('save: keys and arguments do not match their counts')
   end
 
@@ -63,7 +63,7 @@ local function save(keys, argv)
 
   local conflicts, repeated = { 'conflict', offset, clock, 0 }, false
   for i = 1, n do
-    local stored, expected = redis.call('GETRANGE', keys[10 + i], 0, 7), argv[FIXED + 2 * i - 1]
+    local stored, expected = redis.call('GETRANGE', keys[11 + i], 0, 7), argv[FIXED + 2 * i - 1]
     local value = argv[FIXED + 2 * i]
     if #value < 8 or (#expected ~= 0 and #expected ~= 8) then
       fail('save: a token is not 8 bytes')
@@ -92,12 +92,12 @@ local function save(keys, argv)
   end
   for i = 1, n_erased do
     natural(argv[erased_at + 2 * i - 1], 'erased at')
-    natural(redis.call('GET', keys[10 + n + 2 * i - 1]) or '0', 'stored tombstone')
-    redis.call('STRLEN', keys[10 + n + 2 * i])
+    natural(redis.call('GET', keys[11 + n + 2 * i - 1]) or '0', 'stored tombstone')
+    redis.call('STRLEN', keys[11 + n + 2 * i])
   end
 
   for i = 1, n do
-    redis.call('SET', keys[10 + i], argv[FIXED + 2 * i], 'PX', ttl)
+    redis.call('SET', keys[11 + i], argv[FIXED + 2 * i], 'PX', ttl)
   end
   in_chunks('ZADD', due, argv, due_at, undue_at - 1)
   in_chunks('ZREM', due, argv, undue_at, fired_at - 1)
@@ -107,12 +107,12 @@ local function save(keys, argv)
   end
   for i = 1, n_erased do
     local user, erased = argv[erased_at + 2 * i - 2], argv[erased_at + 2 * i - 1]
-    local tombstone = keys[10 + n + 2 * i - 1]
+    local tombstone = keys[11 + n + 2 * i - 1]
     if tonumber(redis.call('GET', tombstone) or '0') > tonumber(erased) then
       erased = redis.call('GET', tombstone)
     end
     redis.call('SET', tombstone, erased, 'PX', tombstone_ttl)
-    redis.call('DEL', keys[10 + n + 2 * i])
+    redis.call('DEL', keys[11 + n + 2 * i])
     refuse_up_to(k, kept, user, tonumber(erased))
   end
   if from then

@@ -9,6 +9,7 @@ Everything of a shard carries the shard's hash tag, so that on a cluster it lies
     {ns}:{sNNN}:due:<part>     shoppers whose change comes due, by due time            sorted set
     {ns}:{sNNN}:meta           writer epochs, applied offsets and clocks               hash
     {ns}:{sNNN}:wait           shoppers whose request may be claimed, by as-of         sorted set
+    {ns}:{sNNN}:low            the same, of low priority: taken after all others        sorted set
     {ns}:{sNNN}:parked         the same, while an older request of theirs is leased    sorted set
     {ns}:{sNNN}:lease          shoppers whose request is in flight, by end of lease    sorted set
     {ns}:{sNNN}:wait:req       waiting requests by shopper                             hash
@@ -16,6 +17,15 @@ Everything of a shard carries the shard's hash tag, so that on a cluster it lies
     {ns}:{sNNN}:counts         requests by outcome                                     hash
     {ns}:{sNNN}:outcomes       the newest ended requests, one by one                   stream
     {ns}:{sNNN}:revoked        model versions whose lists are refused                  set
+
+Beside the namespaces, for the whole store:
+
+    aigq:namespaces            every namespace that was ever opened and not dropped    set
+    aigq:pointers              name -> the namespace that it stands for                hash
+    aigq:moving:<name>         who is moving the name to another namespace just now    string, expires
+    aigq:operations            what operators asked for, by id (operations.py)         hash
+    aigq:operation:<id>        how far that is                                         hash
+    aigq:letters               what became of dead letters, by letter id               hash
 """
 
 import zlib
@@ -23,8 +33,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 SHARD_HASH = "crc32"
-SHARD_KEYS = ("meta", "counts", "outcomes", "wait", "parked", "lease", "wait:req", "lease:req", "revoked")
+SHARD_KEYS = ("meta", "counts", "outcomes", "wait", "parked", "lease", "wait:req", "lease:req", "revoked", "low")
 """In the order in which functions.lua expects them."""
+
+NAMESPACES, POINTERS, OPERATIONS, LETTERS = "aigq:namespaces", "aigq:pointers", "aigq:operations", "aigq:letters"
 
 
 def shard_of(user: str, shards: int) -> int:

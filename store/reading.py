@@ -7,8 +7,8 @@ from store.base import StoreBase
 from store.codec import decode_runs, read_states
 from store.values import Depth, Ended, Request, Requests, StoredState
 
-OUTCOMES = ("published", "conflated", "expired", "malformed", "refused", "exhausted")
-_REQUEST = re.compile(rb"(\d+)(\+?) (\d+) (\S+) ")
+OUTCOMES = ("published", "conflated", "expired", "malformed", "refused", "exhausted", "cancelled")
+_REQUEST = re.compile(rb"(\d+)(\+?)(~?) (\d+) (\S+) ")
 
 
 class Reading(StoreBase):
@@ -16,6 +16,7 @@ class Reading(StoreBase):
 
     def runs(self, user: str) -> list[QueryRun]:
         """The shopper's newest lists, newest first."""
+        self._follow()
         value = self.calls.one("runs", "GET", self._shard_of(user).runs(user))
         return decode_runs(value) if value else []
 
@@ -27,7 +28,7 @@ class Reading(StoreBase):
         """The shopper's requests that have not ended."""
         shard = self._shard_of(user)
         commands = [("HGET", shard.key(name), user) for name in ("wait:req", "lease:req")]
-        waiting, leased = (_request(reply.value) for reply in self.calls.many("request", commands))
+        waiting, leased = (read_request(reply.value) for reply in self.calls.many("request", commands))
         return Requests(waiting, leased)
 
     def counts(self) -> dict[str, int]:
@@ -50,9 +51,15 @@ class Reading(StoreBase):
         """The newest ended requests, shard by shard, oldest first."""
         commands = [("XRANGE", shard.key("outcomes"), "-", "+") for shard in self._shards]
         return [
-            Ended(fields[b"run"].decode(), fields[b"user"].decode(), fields[b"outcome"].decode())
+            Ended(
+                fields[b"run"].decode(),
+                fields[b"user"].decode(),
+                fields[b"outcome"].decode(),
+                int(fields[b"as_of"]),
+                int(id.split(b"-")[0]),
+            )
             for reply in self.calls.many("outcomes", commands)
-            for _, fields in reply.value
+            for id, fields in reply.value
         ]
 
     def depth(self) -> Depth:
@@ -61,15 +68,18 @@ class Reading(StoreBase):
         for shard in self._shards:
             commands += [("ZRANGE", shard.key(name), 0, 0, "WITHSCORES") for name in ("wait", "parked")]
             commands += [("HLEN", shard.key(name)) for name in ("wait:req", "lease:req")]
+            commands.append(("ZCARD", shard.key("low")))
         replies = [reply.value for reply in self.calls.many("depth", commands)]
-        oldest = [int(float(reply[1])) for reply in (*replies[0::4], *replies[1::4]) if reply]
-        return Depth(sum(replies[2::4]), sum(replies[3::4]), min(oldest, default=None))
+        oldest = [int(float(reply[1])) for reply in (*replies[0::5], *replies[1::5]) if reply]
+        waiting, leased, low = (sum(replies[position::5]) for position in (2, 3, 4))
+        return Depth(waiting - low, leased, min(oldest, default=None), low)
 
 
-def _request(value: bytes | None) -> Request | None:
+def read_request(value: bytes | None) -> Request | None:
     if value is None:
         return None
     header = _REQUEST.match(value)
     if not header:
         raise ValueError(f"a stored request cannot be read: {value[:60]!r}")
-    return Request(header[4].decode(), int(header[3]), int(header[1]), value[header.end() :], bool(header[2]))
+    attempt, listed, low, as_of, run_id = header.groups()
+    return Request(run_id.decode(), int(as_of), int(attempt), value[header.end() :], bool(listed), bool(low))

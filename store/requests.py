@@ -1,24 +1,27 @@
 """The queue of fired requests and the lists that end them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from secrets import token_hex
 from typing import Any, get_args
 
+from schemas import QueryRun
 from store.base import StoreBase
 from store.calls import Command, Reply
-from store.codec import compress, expand
+from store.codec import compress, encode_run, expand
 from store.layout import Shard
-from store.values import Claim, Outcome, Publication, PublishResult
+from store.values import Claim, Outcome, Publication, PublishResult, Stage, Wanted, WantedAnswer
 
-STAGE = "generate"
+STAGE: Stage = "generate"
 
 
 class RequestQueue(StoreBase):
     """See store.client.ShopperStore."""
 
-    def claim(self, room: int, lease_ms: int) -> list[Claim]:
+    def claim(self, room: int, lease_ms: int, low_room: int | None = None) -> list[Claim]:
         """Takes up to `room` requests, the newest of all shards first; each is ours for `lease_ms`.
+
+        low_room: most of them that may be of low priority, which come after all others; None for as many as there is room.
 
         Leases that have run out are given up first: such a request waits again, or is conflated where a newer one waits.
         A shopper with a request in flight has no other one claimed. A claim whose answer was lost is answered at the next try
@@ -33,6 +36,8 @@ class RequestQueue(StoreBase):
             self._check_fence(STAGE, shard.number, reply.value)
             waiting += ((float(as_of), shard) for as_of in reply.value[1:])
         waiting.sort(key=lambda pair: -pair[0])
+        live = sum(as_of >= 0 for as_of, _ in waiting)
+        room = min(room, live + low_room) if low_room is not None else room
         chosen = sorted((shard for _, shard in waiting[:room]), key=lambda shard: shard.number)
         takes = [(shard, len(list(group))) for shard, group in groupby(chosen)]
         replies = self.calls.many("claim", [self._claim(shard, lease_ms, take, 0) for shard, take in takes])
@@ -90,7 +95,7 @@ class RequestQueue(StoreBase):
             STAGE,
             shard,
             (shard.runs(p.user), shard.tombstone(p.user)),
-            *(self._outcomes_kept, *identity, value, self._runs_kept, self._runs_ttl_ms, int(end_request)),
+            *(self._outcomes_kept, *identity, value, self._runs_kept, self._runs_ttl_ms, int(end_request), *p.replaces),
         )
 
     def _published(self, publication: Publication, value: bytes, reply: Reply) -> PublishResult:
@@ -100,7 +105,53 @@ class RequestQueue(StoreBase):
             outcome = "published"  # by the try before, whose answer was lost
         return PublishResult(outcome, expand(stored[0]) if stored and stored[0] else None)
 
-    def finish(self, user: str, run_id: str, outcome: Outcome) -> bool:
+    def want(self, stage: Stage, wanted: Sequence[Wanted], low: bool) -> list[WantedAnswer]:
+        """Offers requests that the fold has not fired, in one round trip; answers in their order. Repeating it changes nothing.
+
+        low: taken only where no other request waits. A change that comes due takes the place of one that waits.
+        """
+        by_shard: dict[Shard, list[int]] = {}
+        for position, each in enumerate(wanted):
+            by_shard.setdefault(self._shard_of(each.user), []).append(position)
+        commands = []
+        for shard, positions in by_shard.items():
+            users = [wanted[position].user for position in positions]
+            if len(set(users)) != len(users):
+                raise ValueError("two requests of one shopper in one call")
+            keys = tuple(key for user in users for key in (shard.runs(user), shard.tombstone(user)))
+            parts = [
+                part
+                for p in positions
+                for part in (wanted[p].user, wanted[p].run_id, wanted[p].as_of_ms, wanted[p].blob)
+            ]
+            commands.append(self._function("want", stage, shard, keys, self._outcomes_kept, int(low), *parts))
+        answers: dict[int, WantedAnswer] = {}
+        for (shard, positions), reply in zip(by_shard.items(), self.calls.many("want", commands), strict=True):
+            self._check_fence(stage, shard.number, reply.value)
+            found = [answer.decode() for answer in reply.value[1:]]
+            answers |= zip(positions, found, strict=True)
+        return [answers[position] for position in range(len(wanted))]
+
+    def restore(self, stage: Stage, runs: Mapping[str, Sequence[QueryRun]]) -> int:
+        """Puts lists made before (in another namespace, or archived) in their places, by shopper: never over a newer one, none
+        from before an erasure. A waiting request that they answer ends. Returns how many lists were stored."""
+        commands, shards = [], []
+        for user, lists in runs.items():
+            shard = self._shard_of(user)
+            parts = [
+                part for run in lists for part in (run.as_of_ms, run.promotion, run.run_id, compress(encode_run(run)))
+            ]
+            arguments = (self._outcomes_kept, user, self._runs_kept, self._runs_ttl_ms, *parts)
+            keys = (shard.runs(user), shard.tombstone(user))
+            commands.append(self._function("restore", stage, shard, keys, *arguments))
+            shards.append(shard.number)
+        restored = 0
+        for number, reply in zip(shards, self.calls.many("restore", commands), strict=True):
+            self._check_fence(stage, number, reply.value)
+            restored += reply.value[1]
+        return restored
+
+    def finish(self, user: str, run_id: str, outcome: Outcome, stage: Stage = STAGE) -> bool:
         """Ends a request without a list (or, after `publish(..., end_request=False)`, with one). Counted once.
 
         Returns whether it did: not where the request is gone, and as `published` only where its list is stored.
@@ -109,8 +160,8 @@ class RequestQueue(StoreBase):
             raise ValueError(f"a request cannot be finished as {outcome!r}; one of {', '.join(get_args(Outcome))}")
         shard = self._shard_of(user)
         arguments: tuple[Any, ...] = (self._outcomes_kept, user, run_id, outcome)
-        reply = self.calls.many("finish", [self._function("finish", STAGE, shard, (), *arguments)])[0]
-        self._check_fence(STAGE, shard.number, reply.value)
+        reply = self.calls.many("finish", [self._function("finish", stage, shard, (), *arguments)])[0]
+        self._check_fence(stage, shard.number, reply.value)
         return bool(reply.value[1]) or reply.retried
 
     def revoke(self, model_version: str) -> None:

@@ -120,19 +120,18 @@ class States(StoreBase):
         return self.fire_many({(shard, partition): changes}, {(shard, partition): clock_ms})[shard, partition]
 
     def fire_many(
-        self, changes: Mapping[tuple[int, int], Sequence[StateChange]], clocks: Mapping[tuple[int, int], int]
+        self,
+        changes: Mapping[tuple[int, int], Sequence[StateChange]],
+        clocks: Mapping[tuple[int, int], int],
+        stage: Stage = "generate",
     ) -> dict[tuple[int, int], SaveResult]:
         """(shard, partition) -> its changes, in one round trip; each with its clock."""
         commands = [
-            self._save_command(
-                "generate", shard, partition, (self._log(partition), "", "", clocks[shard, partition]), batch
-            )
+            self._save_command(stage, shard, partition, (self._log(partition), "", "", clocks[shard, partition]), batch)
             for (shard, partition), batch in changes.items()
         ]
         replies = self.calls.many("fire", commands)
-        return {
-            where: self._save_result("generate", where[0], reply) for where, reply in zip(changes, replies, strict=True)
-        }
+        return {where: self._save_result(stage, where[0], reply) for where, reply in zip(changes, replies, strict=True)}
 
     def _save_command(
         self, stage: Stage, number: int, partition: int, log: tuple[Any, ...], changes: Sequence[StateChange]
@@ -176,8 +175,7 @@ class States(StoreBase):
         if status == b"lost":
             raise StoreLost(
                 f"namespace {self.namespace!r} at {self.calls.where}: shard {shard} has lost everything that this job wrote to "
-                f"it (an emptied node, or a backup from before). Fold the log anew in another namespace "
-                f"(--namespace=NEW --start=earliest), and let readers follow"
+                f"it (an emptied node, or a backup from before). Make it anew from the log and the archive: `aigq rebuild`"
             )
         applied = Applied(offset, clock_ms) if offset >= 0 else None
         return SaveResult(status.decode(), applied, tuple(conflicts), conflated)

@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple
 
 from store.layout import SHARD_HASH
 
-Stage = Literal["track", "generate"]
-Outcome = Literal["published", "malformed", "expired", "exhausted", "refused"]
+Stage = Literal["track", "generate", "backfill", "regenerate", "redrive", "rebuild", "replay", "adopt"]
+"""Of a writer: the two of the job, and an operator's commands. Of each the newest writes and older ones are fenced."""
+Outcome = Literal["published", "malformed", "expired", "exhausted", "refused", "cancelled"]
 """What `finish` may end a request in. `conflated`, the sixth outcome, is the store's own decision."""
 TOKEN_BYTES = 8
 
@@ -120,6 +121,22 @@ class Publication:
     promotion: int
     model_version: str
     blob: bytes
+    replaces: tuple[str, ...] = ()
+    """Runs whose lists go when this one is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request that a person asks for: not fired by the fold."""
+
+    user: str
+    run_id: str
+    as_of_ms: int
+    blob: bytes
+
+
+WantedAnswer = Literal["requested", "waits", "listed", "refused"]
+"""waits: a request of this shopper is on its way already. listed: a list of this run, or one as new, is stored. refused: erased."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +162,8 @@ class Request:
     blob: bytes
     listed: bool = False
     """Its list is stored: it will end as published."""
+    low: bool = False
+    """Taken only where no other request waits."""
 
 
 class Requests(NamedTuple):
@@ -161,6 +180,8 @@ class Depth(NamedTuple):
     leased: int
     oldest_as_of_ms: int | None
     """Of the requests that wait."""
+    low: int = 0
+    """Requests of low priority that wait; not among `waiting`."""
 
 
 class Ended(NamedTuple):
@@ -169,3 +190,6 @@ class Ended(NamedTuple):
     run_id: str
     user: str
     outcome: str
+    as_of_ms: int
+    ended_ms: int
+    """By the store's clock."""

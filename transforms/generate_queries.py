@@ -198,6 +198,8 @@ def query_run(submitted: Submitted, answer: Generated, queries: tuple[str, ...])
         stored_ms=0,
         prompt_tokens=answer.prompt_tokens,
         output_tokens=answer.output_tokens,
+        origin=change.origin,
+        replaces=change.replaces,
     )
 
 

@@ -97,7 +97,9 @@ class ListWriter:
 
 
 def publication(run: QueryRun) -> Publication:
-    return Publication(run.user, run.run_id, run.as_of_ms, run.promotion, run.model_version, encode_run(run))
+    return Publication(
+        run.user, run.run_id, run.as_of_ms, run.promotion, run.model_version, encode_run(run), run.replaces
+    )
 
 
 def observe(run: QueryRun, readable_ms: int) -> None:

@@ -156,7 +156,7 @@ def test_a_server_that_stays_away_is_named_with_what_to_do(namespace):
     port = free_port()
     store = ShopperStore(f"redis://127.0.0.1:{port}", namespace, SHARDS, deadline_s=0.3)
     with pytest.raises(
-        StoreUnavailable, match=rf"127.0.0.1:{port}: load got no answer in 0\.\d s .*valkey-cli"
+        StoreUnavailable, match=rf"127.0.0.1:{port}: pointer got no answer in 0\.\d s .*valkey-cli"
     ) as error:
         store.load(1, [ANN])
     assert error.value.__cause__ is not None

@@ -99,7 +99,7 @@ def test_a_shard_that_lost_everything_stops_the_writer_and_names_rebuild(store):
     put(store, new(ANN))
     client: Any = store.calls.client
     client.delete(*everything(store))
-    with pytest.raises(StoreLost, match=r"shard 1 .*--namespace=NEW"):
+    with pytest.raises(StoreLost, match=r"shard 1 .*aigq rebuild"):
         store.save(1, 0, 1, 2, 1, [new(BOB)])
     with pytest.raises(StoreLost, match="shard 2 "):  # not written yet, but this writer began there
         store.save(2, 0, 1, 2, 1)
@@ -169,7 +169,7 @@ def test_the_namespace_is_pinned_and_a_mismatch_names_the_option_that_adopts_it(
 @pytest.mark.parametrize("field", ["topic", "topic_id", "partitions", "partitioner", "shard_hash"])
 def test_another_log_or_sharding_is_never_adopted(store, field):
     changed = replace(META, **{field: 99 if field == "partitions" else "other"})
-    with pytest.raises(NamespaceMismatch, match=f"{field} is .*--namespace=NEW"):
+    with pytest.raises(NamespaceMismatch, match=f"{field} is .*aigq rebuild"):
         store.open(changed, adopt=True)
     assert store.pinned() == META
 
@@ -186,7 +186,7 @@ def test_a_change_decided_by_a_clock_that_the_store_has_lost_does_not_fire(store
 
 
 def test_another_number_of_shards_is_never_adopted(store, valkey):
-    with pytest.raises(NamespaceMismatch, match="--namespace=NEW"):
+    with pytest.raises(NamespaceMismatch, match="aigq rebuild"):
         ShopperStore(valkey.url, store.namespace, 8).open(replace(META, shards=8), adopt=True)
 
 
@@ -297,7 +297,7 @@ def test_the_functions_touch_only_the_keys_that_they_declare(store, valkey, name
     shard = Shard(namespace, 1)
     keys = [*shard.keys, shard.due(0), shard.state(ANN), shard.tombstone(ANN), shard.runs(ANN)]
     client: Any = store.calls.client
-    rights = [f"~{key.decode()}" for key in keys]
+    rights = [f"~{key.decode()}" for key in keys] + ["~aigq:pointers"]
     client.execute_command("ACL", "SETUSER", namespace, "on", ">secret", "+@all", *rights)
     narrow = ShopperStore(valkey.tcp_url.replace("//", f"//{namespace}:secret@"), namespace, SHARDS)
     narrow._epochs, narrow._topic_id = store._epochs, "topic-1"

@@ -41,7 +41,14 @@ def test_every_name_that_the_server_sees_carries_the_version():
     names = re.findall(r"redis\.register_function\('(\w+)'", FUNCTIONS)
     assert FUNCTIONS.startswith("#!lua name=aigq_v1\n")
     assert sorted(names) == ["aigq_v1_", "aigq_v1_begin", "aigq_v1_save"]
-    assert sorted(re.findall(r"^register\('(\w+)'", FUNCTIONS, re.M)) == ["claim", "extend", "finish", "publish"]
+    assert sorted(re.findall(r"^register\('(\w+)'", FUNCTIONS, re.M)) == [
+        "claim",
+        "extend",
+        "finish",
+        "publish",
+        "restore",
+        "want",
+    ]
 
 
 def test_every_file_of_functions_is_loaded():

@@ -1,0 +1,77 @@
+"""The namespaces of a store, and the names that point to them: what a rebuild moves and a drop removes."""
+
+import time
+from dataclasses import dataclass
+
+from store.calls import Calls
+from store.errors import NamespaceMismatch, StoreError
+from store.layout import NAMESPACES, POINTERS
+
+MOVING_MS = 30_000
+"""A move that is not heard of for so long has died; its name may be moved by another, and jobs may start again."""
+
+
+class NamespaceInUse(NamespaceMismatch):
+    """The namespace is what a name points to, or a name is being moved."""
+
+
+@dataclass(frozen=True)
+class Namespaces:
+    calls: Calls
+
+    def names(self) -> list[str]:
+        """Every namespace that was ever opened and not dropped."""
+        return sorted(name.decode() for name in self.calls.one("namespaces", "SMEMBERS", NAMESPACES))
+
+    def pointers(self) -> dict[str, str]:
+        """name -> the namespace that it stands for. A name that is missing stands for itself."""
+        found = self.calls.one("pointers", "HGETALL", POINTERS)
+        return {name.decode(): namespace.decode() for name, namespace in found.items()}
+
+    def pointed_to(self, name: str) -> str:
+        return self.pointers().get(name, name)
+
+    def point(self, name: str, namespace: str) -> None:
+        """From now on `name` stands for `namespace`: readers follow within their second, writers when they begin anew."""
+        self.calls.one("point", "HSET", POINTERS, name, namespace)
+
+    def moving(self, name: str) -> str | None:
+        """Who is moving the name just now."""
+        held = self.calls.one("moving", "GET", f"aigq:moving:{name}")
+        return held.decode() if held else None
+
+    def hold(self, name: str, mover: str) -> None:
+        """Takes or renews the right to move a name: a job that starts meanwhile waits. Raises NamespaceInUse."""
+        key = f"aigq:moving:{name}"
+        self.calls.one("hold", "SET", key, mover, "NX", "PX", MOVING_MS)
+        holder = self.moving(name)
+        if holder not in (mover, None):
+            raise NamespaceInUse(
+                f"{holder} is moving {name!r} at {self.calls.where} just now; `aigq runs show {holder}`"
+            )
+        self.calls.one("hold", "SET", key, mover, "PX", MOVING_MS)
+
+    def release(self, name: str) -> None:
+        self.calls.one("release", "DEL", f"aigq:moving:{name}")
+
+    def wait_for_move(self, name: str, within_s: float) -> None:
+        """Returns when nobody is moving the name. Raises StoreError after `within_s`."""
+        until = time.monotonic() + within_s
+        while mover := self.moving(name):
+            if time.monotonic() > until:
+                raise StoreError(
+                    f"{mover} is still moving {name!r} after {within_s:.0f} s; see `aigq runs show {mover}`"
+                )
+            time.sleep(0.5)
+
+    def drop(self, namespace: str) -> int:
+        """Removes a namespace and all its keys; returns how many. Raises NamespaceInUse where a name points to it."""
+        users = [name for name, target in self.pointers().items() if target == namespace]
+        if users:
+            raise NamespaceInUse(f"{', '.join(users)} points to {namespace!r} at {self.calls.where}: it is in use")
+        removed = 0
+        for keys in self.calls.scan(f"{namespace}:*", 1_000):
+            removed += len(keys)
+            self.calls.many("drop", [("UNLINK", key) for key in keys])
+        self.calls.one("drop", "SREM", NAMESPACES, namespace)
+        return removed

@@ -1,0 +1,68 @@
+"""Walking over a whole namespace: for operators' commands, never for the job. Each shopper comes once or more (SCAN)."""
+
+from collections.abc import Iterator, Sequence
+
+from schemas import QueryRun
+from store.codec import decode_runs
+from store.reading import read_request
+from store.states import States
+from store.values import Request, StoredState
+
+AT_ONCE = 1_000
+"""Keys asked for in one call: the server answers others in between."""
+
+
+class Scanning(States):
+    """See store.client.ShopperStore."""
+
+    def scan_users(self) -> Iterator[list[str]]:
+        """Shoppers that have a state, some hundreds at a time."""
+        return self._scan("u")
+
+    def scan_states(self) -> Iterator[tuple[str, StoredState]]:
+        for users in self.scan_users():
+            yield from self.states(users).items()
+
+    def scan_runs(self) -> Iterator[tuple[str, list[QueryRun]]]:
+        """Shoppers that have lists, with their lists, newest first."""
+        for users in self._scan("r"):
+            yield from self.runs_of(users).items()
+
+    def states(self, users: Sequence[str]) -> dict[str, StoredState]:
+        """States of any shoppers, in one round trip; who has none is left out."""
+        by_shard: dict[int, list[str]] = {}
+        for user in dict.fromkeys(users):
+            by_shard.setdefault(self._shard_of(user).number, []).append(user)
+        loaded = self.load_many(by_shard)
+        return {
+            user: state
+            for shard, names in by_shard.items()
+            for user, state in zip(names, loaded[shard], strict=True)
+            if state is not None
+        }
+
+    def runs_of(self, users: Sequence[str]) -> dict[str, list[QueryRun]]:
+        """Lists of several shoppers, newest first, in one round trip; who has none is left out."""
+        commands = [("GET", self._shard_of(user).runs(user)) for user in users]
+        replies = self.calls.many("runs", commands)
+        return {user: decode_runs(reply.value) for user, reply in zip(users, replies, strict=True) if reply.value}
+
+    def tombstones_of(self, users: Sequence[str]) -> dict[str, int]:
+        """Log clock of each erasure; who asked for none is left out."""
+        replies = self.calls.many("tombstones", [("GET", self._shard_of(user).tombstone(user)) for user in users])
+        return {user: int(reply.value) for user, reply in zip(users, replies, strict=True) if reply.value}
+
+    def waiting(self) -> Iterator[tuple[str, Request]]:
+        """Every request that waits, of low priority or not."""
+        for shard in self._shards:
+            found = self.calls.one("waiting", "HGETALL", shard.key("wait:req"))
+            for user, value in found.items():
+                request = read_request(value)
+                assert request is not None
+                yield user.decode(), request
+
+    def _scan(self, kind: str) -> Iterator[list[str]]:
+        marker = f"}}:{kind}:".encode()
+        for keys in self.calls.scan(f"{self.namespace}:{{s[0-9][0-9][0-9]}}:{kind}:*", AT_ONCE):
+            if keys:
+                yield [key.split(marker, 1)[1].decode() for key in keys]

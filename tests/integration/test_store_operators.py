@@ -1,0 +1,201 @@
+"""The store's calls for operators: requests of low priority, lists put back, namespaces and their names, operations."""
+
+import time
+
+import pytest
+
+from schemas import QueryRun
+from store.client import NamespaceMeta, Publication, ShopperStore, StateChange, Wanted, WriterFenced
+from store.namespaces import NamespaceInUse, Namespaces
+from store.operations import NoSuchOperation, Operations
+from tests.integration.stores import META, a_list, fire, open_store, put, users_of
+
+ANN, BOB, CAT = users_of(0, 3)
+LEASE_MS = 60_000
+
+
+@pytest.fixture
+def store(valkey, namespace: str) -> ShopperStore:
+    store = open_store(valkey.url, namespace)
+    store.begin("backfill")
+    return store
+
+
+def wanted(user: str, run_id: str, as_of_ms: int) -> Wanted:
+    return Wanted(user, run_id, as_of_ms, b"change")
+
+
+def want(store: ShopperStore, *each: Wanted) -> list[str]:
+    return list(store.want("backfill", each, low=True))
+
+
+def run_of(publication: Publication) -> QueryRun:
+    import msgspec
+
+    return msgspec.msgpack.decode(publication.blob, type=QueryRun)
+
+
+def balance(store: ShopperStore) -> None:
+    depth = store.depth()
+    assert store.fired() == sum(store.counts().values()) + depth.waiting + depth.low + depth.leased
+
+
+def test_a_request_of_low_priority_is_claimed_after_all_others_and_within_its_room(store: ShopperStore):
+    assert want(store, wanted(ANN, "a", 9_000), wanted(BOB, "b", 9_001)) == ["requested", "requested"]
+    fire(store, CAT, "c", 10)
+    assert (store.depth().waiting, store.depth().low) == (1, 2)
+    assert [claim.run_id for claim in store.claim(10, LEASE_MS, low_room=0)] == ["c"]
+    assert [claim.run_id for claim in store.claim(10, LEASE_MS, low_room=1)] == ["b"]
+    assert [claim.run_id for claim in store.claim(10, LEASE_MS)] == ["a"]
+    balance(store)
+
+
+def test_a_request_is_made_once_and_not_where_a_list_as_new_or_another_request_is_there(store: ShopperStore):
+    assert want(store, wanted(ANN, "a", 100)) == ["requested"]
+    assert want(store, wanted(ANN, "a", 100)) == ["waits"]
+    store.claim(1, LEASE_MS)
+    assert want(store, wanted(ANN, "a", 100)) == ["waits"]
+    store.publish(a_list(ANN, "a", 100))
+    assert want(store, wanted(ANN, "a", 100)) == ["listed"]
+    assert want(store, wanted(ANN, "b", 99)) == ["listed"]
+    assert want(store, wanted(ANN, "b", 101)) == ["requested"]
+    balance(store)
+
+
+def test_a_change_that_comes_due_takes_the_place_of_one_of_low_priority(store: ShopperStore):
+    want(store, wanted(ANN, "low", 100))
+    fire(store, ANN, "live", 101)
+    assert store.depth().low == 0
+    assert store.counts()["conflated"] == 1
+    assert [claim.run_id for claim in store.claim(10, LEASE_MS, low_room=0)] == ["live"]
+    balance(store)
+
+
+def test_one_of_low_priority_that_is_newer_than_the_change_takes_its_place_in_the_queue(store: ShopperStore):
+    want(store, wanted(ANN, "low", 100))
+    fire(store, ANN, "live", 99)
+    assert [claim.run_id for claim in store.claim(10, LEASE_MS, low_room=0)] == ["low"]
+    balance(store)
+
+
+def test_a_lease_of_low_priority_that_runs_out_is_of_low_priority_again(store: ShopperStore):
+    want(store, wanted(ANN, "low", 100))
+    assert store.claim(1, 1)
+    time.sleep(0.01)
+    fire(store, BOB, "live", 5)
+    assert [claim.run_id for claim in store.claim(2, LEASE_MS)] == ["live", "low"]
+    balance(store)
+
+
+def test_no_request_for_who_was_erased_at_or_after_its_time(store: ShopperStore):
+    put(store, StateChange(ANN, b"", b"state", None, (), erased_ms=100))
+    assert want(store, wanted(ANN, "a", 100), wanted(BOB, "b", 1)) == ["refused", "requested"]
+    assert want(store, wanted(ANN, "a", 101)) == ["requested"]
+
+
+def test_a_cancelled_request_is_counted_so(store: ShopperStore):
+    want(store, wanted(ANN, "a", 100))
+    (found,) = store.waiting()
+    assert (found[0], found[1].low) == (ANN, True)
+    assert store.finish(ANN, "a", "cancelled", "backfill")
+    assert store.counts()["cancelled"] == 1
+    balance(store)
+
+
+def test_a_list_takes_the_place_of_those_that_it_replaces(store: ShopperStore):
+    for run_id, as_of in (("good", 10), ("bad", 20), ("bad2", 30)):
+        fire(store, ANN, run_id, as_of)
+        store.publish(a_list(ANN, run_id, as_of))
+    want(store, wanted(ANN, "new", 40))
+    new = a_list(ANN, "new", 40)
+    store.publish(Publication(*(getattr(new, name) for name in new.__slots__[:-1]), replaces=("bad", "bad2")))
+    assert [run.run_id for run in store.runs(ANN)] == ["new", "good"]
+
+
+def test_lists_put_back_take_their_places_and_answer_the_requests_they_answer(store: ShopperStore):
+    for user, run_id in ((ANN, "second"), (BOB, "other"), (CAT, "newer")):
+        fire(store, user, run_id, 20 if user != CAT else 30)
+    store.begin("rebuild")
+    first, second = run_of(a_list(ANN, "first", 10)), run_of(a_list(ANN, "second", 20))
+    lists = {ANN: [first, second], BOB: [run_of(a_list(BOB, "b", 25))], CAT: [run_of(a_list(CAT, "c", 20))]}
+    assert store.restore("rebuild", lists) == 4
+    assert store.restore("rebuild", lists) == 0
+    assert [run.run_id for run in store.runs(ANN)] == ["second", "first"]
+    assert store.counts() | {"published": 1, "conflated": 1} == store.counts()
+    assert [request.run_id for _, request in store.waiting()] == ["newer"]
+    balance(store)
+
+
+def test_lists_put_back_cover_no_newer_one_and_none_from_before_an_erasure_comes_back(store: ShopperStore):
+    fire(store, ANN, "new", 30)
+    store.publish(a_list(ANN, "new", 30))
+    put(store, StateChange(BOB, b"", b"state", None, (), erased_ms=100))
+    store.begin("rebuild")
+    store.restore("rebuild", {ANN: [run_of(a_list(ANN, "old", 10))], BOB: [run_of(a_list(BOB, "b", 99))]})
+    assert [run.run_id for run in store.runs(ANN)] == ["new", "old"]
+    assert store.runs(BOB) == []
+
+
+def test_an_older_operator_of_the_same_kind_is_fenced_and_the_job_is_not(valkey, store: ShopperStore):
+    newer = ShopperStore(valkey.url, store.namespace)
+    newer.begin("backfill")
+    with pytest.raises(WriterFenced, match="backfill"):
+        want(store, wanted(ANN, "a", 1))
+    fire(store, ANN, "live", 5)
+    assert store.claim(1, LEASE_MS)
+
+
+def test_every_shopper_is_walked_over(store: ShopperStore):
+    for user in (ANN, BOB, CAT):
+        fire(store, user, f"run-{user}", 10)
+        store.publish(a_list(user, f"run-{user}", 10))
+    assert {user for users in store.scan_users() for user in users} == {ANN, BOB, CAT}
+    assert {user: state.blob for user, state in store.scan_states()} == dict.fromkeys((ANN, BOB, CAT), b"state")
+    assert {user: runs[0].run_id for user, runs in store.scan_runs()} == {u: f"run-{u}" for u in (ANN, BOB, CAT)}
+    assert store.runs_of([ANN, "nobody"]).keys() == {ANN}
+
+
+def test_a_name_points_to_another_namespace_and_readers_follow(valkey, namespace: str, store: ShopperStore):
+    names = Namespaces(store.calls)
+    reader = ShopperStore(valkey.url, namespace, follow_s=0.0)
+    assert reader.runs(ANN) == []
+    other = ShopperStore(valkey.url, f"{namespace}-2", 8)
+    other.open(NamespaceMeta(**{name: getattr(META, name) for name in META.__dataclass_fields__} | {"shards": 8}))
+    other.begin("rebuild")
+    other.restore("rebuild", {ANN: [run_of(a_list(ANN, "a", 10))]})
+    names.point(namespace, other.namespace)
+    assert [run.run_id for run in reader.runs(ANN)] == ["a"]
+    assert ShopperStore(valkey.url, namespace).namespace == f"{namespace}-2"
+    assert store.namespace == namespace  # a writer stays where it began
+    with pytest.raises(NamespaceInUse, match="points to"):
+        names.drop(f"{namespace}-2")
+    assert names.drop(namespace) > 0
+    assert namespace not in names.names()
+
+
+def test_only_one_moves_a_name_at_a_time(store: ShopperStore, namespace: str):
+    names = Namespaces(store.calls)
+    names.hold(namespace, "first")
+    names.hold(namespace, "first")
+    with pytest.raises(NamespaceInUse, match="first is moving"):
+        names.hold(namespace, "second")
+    names.release(namespace)
+    names.wait_for_move(namespace, 1)
+    names.hold(namespace, "second")
+    names.release(namespace)
+
+
+def test_the_same_command_given_again_goes_on_and_another_begins_anew(store: ShopperStore, namespace: str):
+    operations = Operations(store.calls)
+    first, progress = operations.begin("backfill", namespace, '{"from": 1}')
+    operations.update(first.id, type(progress)(checkpoint="shard 3", counts={"requested": 7}))
+    again, progress = operations.begin("backfill", namespace, '{"from": 1}')
+    assert (again, progress.checkpoint, progress.counts) == (first, "shard 3", {"requested": 7})
+    other, _ = operations.begin("backfill", namespace, '{"from": 2}')
+    assert other.id != first.id
+    operations.control(first.id, "pause")
+    assert operations.controlled(first.id) == "pause"
+    operations.update(first.id, type(progress)(status="done"))
+    assert operations.begin("backfill", namespace, '{"from": 1}')[0].id != first.id
+    with pytest.raises(NoSuchOperation, match="aigq runs list"):
+        operations.show("nobody")
