@@ -1,0 +1,133 @@
+"""An operator's command while it runs: its window, its record in the store, its brakes, and how it ends.
+
+Every such command previews by default and writes with --execute only. Given again, it goes on where it was.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec.structs import replace
+
+from store.client import ShopperStore
+from store.operations import Operation, OperationProgress, Operations
+from transforms.log_position import parse_time_ms
+
+LOG = logging.getLogger(__name__)
+
+DONE, FAILED, WRONG_ARGUMENTS, A_PERSON_DECIDES, STOPPED = 0, 1, 2, 3, 4
+"""Exit statuses. 1: the same command goes on where it was. 4: an operator paused or cancelled it."""
+SAVE_S = 1.0
+PAUSED_POLL_S = 0.5
+
+
+class Stopped(Exception):
+    """An operator cancelled the operation, or this process was told to end."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Half-open, by the log clock, Unix milliseconds."""
+
+    from_ms: int
+    to_ms: int
+
+    @staticmethod
+    def parse(begin: str, end: str) -> "Window":
+        """Two times with zones. Raises ValueError saying what is wrong."""
+        window = Window(parse_time_ms(begin), parse_time_ms(end))
+        if window.from_ms >= window.to_ms:
+            raise ValueError(f"the window [{begin}, {end}) is empty: --from must lie before --to")
+        return window
+
+    def __str__(self) -> str:
+        return f"[{moment(self.from_ms)}, {moment(self.to_ms)})"
+
+    def holds(self, ms: int) -> bool:
+        return self.from_ms <= ms < self.to_ms
+
+
+def moment(ms: int) -> str:
+    """A time as operators write it: ISO with zone, to the millisecond."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+class Running:
+    """One operation in progress: says how far it is, and hears whether it shall pause or cancel."""
+
+    def __init__(self, operations: Operations, operation: Operation, progress: OperationProgress):
+        self._operations = operations
+        self.operation = operation
+        self.progress = progress
+        self._saved_at = time.monotonic()
+
+    @property
+    def id(self) -> str:
+        return self.operation.id
+
+    def note(
+        self,
+        checkpoint: str | None = None,
+        counts: Mapping[str, int] | None = None,
+        done: int | None = None,
+        of: int | None = None,
+        now: bool = False,
+    ) -> None:
+        """Says how far it is; what is None stays. Call it after the work it speaks of is done. Saved once a second (`now`: at once).
+
+        Waits while the operation is paused. Raises Stopped where it was cancelled.
+        """
+        before = self.progress
+        self.progress = replace(
+            before,
+            checkpoint=before.checkpoint if checkpoint is None else checkpoint,
+            counts=before.counts if counts is None else dict(counts),
+            done=before.done if done is None else done,
+            of=before.of if of is None else of,
+        )
+        if now or time.monotonic() - self._saved_at >= SAVE_S:
+            self.save()
+            self._obey()
+
+    def save(self, **changes: object) -> None:
+        self._saved_at = time.monotonic()
+        self.progress = self._operations.update(self.id, replace(self.progress, **changes))
+
+    def asked_to_stop(self) -> bool:
+        """For who cannot wait in place: whether a pause or a cancel was asked for."""
+        return bool(self._operations.controlled(self.id))
+
+    def _obey(self) -> None:
+        control = self._operations.controlled(self.id)
+        if control == "pause":
+            LOG.warning("%s is paused; `aigq runs resume %s` lets it go on", self.id, self.id)
+            while (control := self._operations.controlled(self.id)) == "pause":
+                self.save(status="paused")
+                time.sleep(PAUSED_POLL_S)
+            self.save(status="running")
+        if control == "cancel":
+            raise Stopped(f"{self.id} was cancelled")
+
+
+@contextmanager
+def running(store: ShopperStore, kind: str, asked: msgspec.Struct) -> Iterator[Running]:
+    """Begins an operation, or goes on with the one that asked for the same, and records how it ends.
+
+    `asked` holds the arguments; it is written down as JSON.
+    """
+    operations = Operations(store.calls)
+    run = Running(operations, *operations.begin(kind, store.name, msgspec.json.encode(asked).decode()))
+    try:
+        yield run
+    except Stopped as stopped:
+        cancelled = operations.controlled(run.id) == "cancel"
+        run.save(status="cancelled" if cancelled else "failed", note=str(stopped))
+        raise
+    except BaseException as error:
+        run.save(status="failed", note=f"{type(error).__name__}: {error}"[:1_000])
+        raise
+    run.save(status="done")
