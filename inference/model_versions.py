@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from inference.engine import ServedModel
-from inference.model_bundle import BadBundle, ModelBundle, ModelCard, read_json
+from inference.model_bundle import BadBundle, ModelBundle, ModelCard, digest, read_json
 
 T = TypeVar("T")
 
@@ -161,13 +161,21 @@ def versions(models_dir: str | Path, name: str) -> list[Version]:
     return [
         Version(
             version=version,
-            digest=digest,
+            digest=sha256,
             card=read_json(home / version / "card.json", ModelCard, []),
             promotions=tuple(each.promotion for each in history if each.version == version),
             serves=current is not None and current.version == version,
         )
-        for version, digest in published.items()
+        for version, sha256 in published.items()
     ]
+
+
+def files_of(models_dir: str | Path, name: str, version: Version) -> str:
+    """What the version's files are today, in words. Reads them all."""
+    folder = Path(models_dir) / name / version.version
+    if not folder.is_dir():
+        return "its folder is gone"
+    return "as published" if digest(folder) == version.digest else "changed since it was published"
 
 
 def latest(models_dir: str | Path, name: str) -> ServedModel | None:
@@ -194,8 +202,10 @@ def _serving(models_dir: str | Path, name: str) -> ServedModel:
 
 
 def _check_published(home: Path, version: str) -> None:
-    bundle = ModelBundle.open(home / version)
     published = _published(home).get(version)
+    if published and not (home / version).is_dir():
+        raise BadBundle(f"{home / version} was published and its folder is gone")
+    bundle = ModelBundle.open(home / version)
     if bundle.digest != published:
         raise BadBundle(
             f"{bundle.path}: digest {bundle.digest} is not the published {published}; restore it or publish anew"

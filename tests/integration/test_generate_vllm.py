@@ -16,7 +16,7 @@ import pytest
 
 from inference.engine import Answer, Engine, Generated, GivenBack, Rejected, ServedModel
 from inference.local_engine import LocalEngine
-from inference.model_versions import latest, promote, publish
+from inference.model_versions import latest, promote, publish, roll_back
 from inference.replica import VllmSettings
 from inference.server_engine import ServerEngine, ServerSettings
 from local.ports import free_port
@@ -182,6 +182,21 @@ def test_a_new_version_is_picked_up_without_a_pause(served: Served):
         answered |= ask(engine, {f"{len(answered)}-{n}": PROMPT for n in range(4)})
     assert all(isinstance(answer, Generated) for answer in answered.values())
     until(lambda: len([p for p in vllm_processes(psutil.Process()) if "Worker" in p.name()]) == 1)
+
+
+def test_a_roll_back_takes_effect_in_the_running_engine(served: Served):
+    engine, models = served.engine, served.models / "models"
+    given_up = engine.model()
+    assert given_up is not None
+    assert given_up.version == "tiny/2"
+    rolled_back = roll_back(models, "tiny", "worse lists")
+    assert (rolled_back.version, rolled_back.promotion) == ("tiny/1", given_up.promotion + 1)
+    answered: dict[str, Answer] = {}
+    while rolled_back not in {a.model for a in answered.values() if isinstance(a, Generated)}:
+        answered |= ask(engine, {f"{len(answered)}-{n}": PROMPT for n in range(4)})
+    assert all(isinstance(answer, Generated) for answer in answered.values()), "it serves all the time"
+    after = ask(engine, {f"after-{n}": PROMPT for n in range(8)})
+    assert {a.model for a in after.values() if isinstance(a, Generated)} == {rolled_back}
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(served: Served):
