@@ -14,12 +14,12 @@ from apache_beam import coders
 from apache_beam.io.unbounded_source import CheckpointMark, ReadFromUnboundedSource, UnboundedReader, UnboundedSource
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
-from interest import TriggerPolicy, decode, due_ms, encode, expire
-from store.client import Applied, Claim, Fired, ShopperStore, StateChange
+from interest import TriggerPolicy
+from store.client import Applied, Claim, ShopperStore
 from transforms import metrics
 from transforms.drain import DRAINING, TRACKED
+from transforms.fire_due import fire_due
 from transforms.generate_queries import Generation, decode_change
-from transforms.track_interest import encode_change
 
 LOG = logging.getLogger(__name__)
 
@@ -28,8 +28,6 @@ BLOCK_S = 0.2
 IDLE_POLL_S = 0.2
 """Between two looks after `IDLE_AFTER_S` without a request: a fifth of the cost, and still within half a second."""
 IDLE_AFTER_S = 10.0
-MOST_DUE = 500
-"""Shoppers of one shard and partition that are fired in one look: bounds the memory of a look."""
 REPORT_S = 1.0
 
 
@@ -78,7 +76,7 @@ class Claimer:
 
     def _look(self) -> list[Claim]:
         progress = self._store.progress()
-        fired = self._fire_due({where: applied.clock_ms for where, applied in progress.items()})
+        _, fired = fire_due(self._store, self._policy, {where: applied.clock_ms for where, applied in progress.items()})
         claims = [] if DRAINING.is_set() or self._tracking_is_behind(progress) else self._claim(progress)
         now = time.monotonic()
         if fired or claims or self._generation.in_flight:
@@ -89,35 +87,6 @@ class Claimer:
         self._report(now)
         self.finished = self._is_finished(bool(fired or claims))
         return claims
-
-    def _fire_due(self, clocks: Mapping[tuple[int, int], int]) -> int:
-        """Fires changes that came due by the passing of time. Returns how many."""
-        due = {where: users for where, users in self._store.due_many(clocks, MOST_DUE).items() if users}
-        if not due:
-            return 0
-        changes: dict[tuple[int, int], list[StateChange]] = {}
-        for (shard, partition), users in due.items():
-            states = self._store.load(shard, users)
-            changes[shard, partition] = [
-                self._expired(user, stored.token, stored.blob, clocks[shard, partition])
-                for user, stored in zip(users, states, strict=True)
-                if stored is not None
-            ]
-        fired = 0
-        for where, result in self._store.fire_many({w: c for w, c in changes.items() if c}, clocks).items():
-            if result.status != "saved":
-                metrics.CONFLICTS.inc()  # the tracking has moved one, or the store went back; the next look sees what is now
-                continue
-            fired += sum(len(change.fired) for change in changes[where])
-            metrics.REQUESTS.labels("conflated").inc(result.conflated)
-        metrics.CHANGES.inc(fired)
-        return fired
-
-    def _expired(self, user: str, token: bytes, blob: bytes, clock_ms: int) -> StateChange:
-        # Written even where nothing fired (another policy says later): the due time in the store is set right by it.
-        state, changes = expire(decode(blob), user, clock_ms, self._policy)
-        fired = tuple(Fired(change.run_id, change.as_of_ms, encode_change(change)) for change in changes)
-        return StateChange(user, token, encode(state), due_ms(state, self._policy), fired)
 
     def _tracking_is_behind(self, progress: Mapping[tuple[int, int], Applied]) -> bool:
         """Whether claims are held back: what is claimed now would be conflated by what the tracking is about to read.
