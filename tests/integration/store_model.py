@@ -1,4 +1,6 @@
-"""What the store does, in plain Python over dicts: the other side of test_store_state_machine.py. Imports nothing of store/."""
+"""What the store does, in plain Python over dicts: the other side of test_store_state_machine.py, and the store of
+tests/sameness. Imports nothing of store/.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,6 +15,8 @@ class ModelRequest(NamedTuple):
     attempt: int
     listed: bool = False
     """Its list is stored, and its writer has not ended it yet."""
+    low: bool = False
+    """A person asked for it: taken where no other request waits."""
 
 
 class ModelRun(NamedTuple):
@@ -45,6 +49,8 @@ class Change(NamedTuple):
     due: int | None
     fired: tuple[tuple[str, int], ...]
     erased: int | None
+    saves: int | None = None
+    """What the shopper's `saves` becomes; None for one more. Where a store can go back in time, one that was never used."""
 
 
 @dataclass
@@ -60,17 +66,26 @@ class ModelStore:
         held = self.applied.get((shard, partition))
         if held and held[0] != start:
             return "behind" if held[0] < start else "ahead"
-        status = self.fire(partition, changes)
+        status = self._save(partition, changes)
         if status == "saved":
             self.applied[shard, partition] = (end, max(clock, held[1] if held else 0))
         return status
 
-    def fire(self, partition: int, changes: list[Change]) -> str:
+    def fire(self, partition: int, changes: list[Change], clock: int = 0, shard: int = 0) -> str:
+        """clock: what it was decided by; a shard that has gone back knows of less."""
+        if self.applied.get((shard, partition), (0, 0))[1] < clock:
+            return "behind"
+        return self._save(partition, changes)
+
+    def _save(self, partition: int, changes: list[Change]) -> str:
+        if any(change.saves is not None and self.shoppers[change.user].saves == change.saves for change in changes):
+            return "saved"  # this very call, sent again
         if any(self.shoppers[change.user].saves != change.expected for change in changes):
             return "conflict"
         for change in changes:
             shopper = self.shoppers[change.user]
-            shopper.blob, shopper.saves = change.blob, shopper.saves + 1
+            shopper.blob = change.blob
+            shopper.saves = shopper.saves + 1 if change.saves is None else change.saves
             shopper.due.pop(partition, None)
             if change.due is not None:
                 shopper.due[partition] = change.due
@@ -90,9 +105,23 @@ class ModelStore:
             shopper.waiting = request
         elif shopper.waiting.as_of > request.as_of:
             self._end(user, request, "conflated")
+            shopper.waiting = shopper.waiting._replace(low=False)  # a shopper waits for it now
         else:
             self._end(user, shopper.waiting, "conflated")
             shopper.waiting = request
+
+    def want(self, request: ModelRequest, user: str) -> str:
+        """A request that a person asks for."""
+        shopper = self.shoppers[user]
+        if shopper.erased >= request.as_of:
+            return "refused"
+        if any(run.as_of >= request.as_of or run.run_id == request.run_id for run in shopper.runs):
+            return "listed"
+        if shopper.waiting or shopper.leased:
+            return "waits"
+        self.fired += 1
+        shopper.waiting = request
+        return "requested"
 
     def _erase(self, user: str, at: int) -> None:
         shopper = self.shoppers[user]
@@ -108,7 +137,7 @@ class ModelStore:
         self.counts[outcome] += 1
         self.outcomes.append((request.run_id, user, outcome))
 
-    def claim(self, room: int, lease_lasts: bool) -> list[tuple[str, str, int]]:
+    def claim(self, room: int, lease_lasts: bool, low_room: int | None = None) -> list[tuple[str, str, int]]:
         for user, shopper in self.shoppers.items():
             if shopper.leased and shopper.expired:
                 if shopper.waiting:
@@ -116,14 +145,15 @@ class ModelStore:
                 else:
                     shopper.waiting = shopper.leased
                 shopper.leased = None
-        free = [(user, s) for user, s in self.shoppers.items() if s.waiting and not s.leased]
+        free = [(user, s, s.waiting) for user, s in self.shoppers.items() if s.waiting and not s.leased]
         # Within a shard the later name of two with one as-of; between shards the lower number.
-        free.sort(key=lambda pair: pair[0], reverse=True)
-        free.sort(key=lambda pair: (-pair[1].waiting.as_of, pair[1].shard) if pair[1].waiting else (0, 0))
+        free.sort(key=lambda each: each[0], reverse=True)
+        free.sort(key=lambda each: (each[2].low, -each[2].as_of, each[1].shard))
+        if low_room is not None:
+            room = min(room, sum(not waiting.low for *_, waiting in free) + low_room)
         claims = []
-        for user, shopper in free[:room]:
-            assert shopper.waiting
-            shopper.leased = shopper.waiting._replace(attempt=shopper.waiting.attempt + 1)
+        for user, shopper, waiting in free[:room]:
+            shopper.leased = waiting._replace(attempt=waiting.attempt + 1)
             shopper.waiting, shopper.expired = None, not lease_lasts
             claims.append((user, shopper.leased.run_id, shopper.leased.attempt))
         return claims
@@ -151,8 +181,8 @@ class ModelStore:
                 return True
         return False
 
-    def publish(self, user: str, run: ModelRun, model: str, ends: bool) -> str:
-        """ends: whether a stored list ends its request at once."""
+    def publish(self, user: str, run: ModelRun, model: str, ends: bool, replaces: tuple[str, ...] = ()) -> str:
+        """ends: whether a stored list ends its request at once. replaces: runs whose lists go."""
         shopper = self.shoppers[user]
         if model in self.revoked or run.as_of <= shopper.erased:
             self._finish(user, run.run_id, "refused")
@@ -163,10 +193,25 @@ class ModelStore:
         if run.run_id not in [held.run_id for held in (shopper.waiting, shopper.leased) if held]:
             return "unknown"
         rivals = [held for held in shopper.runs if held.as_of == run.as_of]
-        kept = sorted([held for held in shopper.runs if held not in rivals] + [run], reverse=True)[:RUNS_KEPT]
-        if run not in kept or any(rival.promotion >= run.promotion for rival in rivals):
+        order = sorted([held for held in shopper.runs if held not in rivals] + [run], reverse=True)
+        if run not in order[:RUNS_KEPT] or any(rival.promotion >= run.promotion for rival in rivals):
             self._finish(user, run.run_id, "conflated")
             return "older"
-        shopper.runs = kept
+        shopper.runs = [held for held in order if held is run or held.run_id not in replaces][:RUNS_KEPT]
         self._finish(user, run.run_id, "published", ends)
         return "published"
+
+    def restore(self, user: str, lists: list[ModelRun]) -> int:
+        """Lists made elsewhere take their places; the waiting request that they answer ends."""
+        shopper, runs, stored = self.shoppers[user], list(self.shoppers[user].runs), set[str]()
+        for run in lists:
+            rivals = [held for held in runs if held.as_of == run.as_of]
+            if run.as_of > shopper.erased and all(rival.promotion < run.promotion for rival in rivals):
+                runs = [*(held for held in runs if held not in rivals), run]
+                stored.add(run.run_id)
+        shopper.runs = sorted(runs, reverse=True)[:RUNS_KEPT]
+        held = [run.run_id for run in shopper.runs]
+        if shopper.waiting and shopper.runs and shopper.runs[0].as_of >= shopper.waiting.as_of:
+            request, shopper.waiting = shopper.waiting, None
+            self._end(user, request, "published" if request.run_id in held else "conflated")
+        return sum(run_id in stored for run_id in held)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from local.valkey import Valkey
 from schemas import QueryRun
-from store.client import Applied, Fired, Request, ShopperStore, StateChange, WriterFenced
+from store.client import Applied, Fired, Publication, Request, ShopperStore, StateChange, Wanted, WriterFenced
 from store.codec import encode_run
 from tests.integration.store_model import RUNS_KEPT, Change, ModelRequest, ModelRun, ModelStore, Shopper
 from tests.integration.stores import HOUR_MS, a_list, open_store, users_of
@@ -28,12 +28,18 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.namespace = uuid.uuid4().hex
-        self.store = open_store(self.url, self.namespace, runs_kept=RUNS_KEPT)
+        self.store = self._newest_writer()
         self.zombies: list[ShopperStore] = []
         self.model = ModelStore({user: Shopper(shard) for user, shard in USERS.items()})
         self.tokens: dict[tuple[str, int], bytes] = dict.fromkeys(((user, 0) for user in USERS), b"")
         self.runs: dict[str, tuple[str, int]] = {}
         """Run id -> shopper and as-of of every request ever fired."""
+
+    def _newest_writer(self) -> ShopperStore:
+        store = open_store(self.url, self.namespace, runs_kept=RUNS_KEPT)
+        store.begin("backfill")
+        store.begin("rebuild")
+        return store
 
     def _changes(self, data: st.DataObject, shard: int) -> tuple[list[Change], list[StateChange]]:
         changes = []
@@ -82,28 +88,28 @@ class StoreMachine(RuleBasedStateMachine):
         if result.status == "saved":
             self._remember_tokens(model_changes)
 
-    @rule(data=st.data(), shard=st.integers(0, 1), partition=PARTITIONS)
-    def fire(self, data: st.DataObject, shard: int, partition: int) -> None:
+    @rule(data=st.data(), shard=st.integers(0, 1), partition=PARTITIONS, clock=st.sampled_from([0, 0, 0, 3, 8]))
+    def fire(self, data: st.DataObject, shard: int, partition: int, clock: int) -> None:
         model_changes, changes = self._changes(data, shard)
-        result = self.store.fire(shard, partition, changes)
-        assert result.status == self.model.fire(partition, model_changes)
+        result = self.store.fire(shard, partition, changes, clock)
+        assert result.status == self.model.fire(partition, model_changes, clock, shard)
         if result.status == "saved":
             self._remember_tokens(model_changes)
-        else:
+        elif result.status == "conflict":
             wrong = [i for i, change in enumerate(model_changes) if self._stale(change)]
             assert list(result.conflicts) == wrong
 
     def _stale(self, change: Change) -> bool:
         return self.model.shoppers[change.user].saves != change.expected
 
-    @rule(room=st.integers(0, 4), lasts=st.booleans())
-    def claim(self, room: int, lasts: bool) -> None:
+    @rule(room=st.integers(0, 4), lasts=st.booleans(), low_room=st.sampled_from([None, None, 0, 1, 2]))
+    def claim(self, room: int, lasts: bool, low_room: int | None = None) -> None:
         if room == 0:
             assert self.store.claim(0, HOUR_MS) == []
             return
-        claims = self.store.claim(room, HOUR_MS if lasts else 0)
+        claims = self.store.claim(room, HOUR_MS if lasts else 0, low_room)
         assert all(claim.blob == claim.run_id.encode() for claim in claims)
-        expected = self.model.claim(room, lasts)
+        expected = self.model.claim(room, lasts, low_room)
         assert sorted((claim.user, claim.run_id, claim.attempt) for claim in claims) == sorted(expected)
 
     @rule(
@@ -122,22 +128,52 @@ class StoreMachine(RuleBasedStateMachine):
         self.claim(9, lasts)
         self._publish(run_id, promotion, "m/1", ends)
 
+    @rule(data=st.data(), low=st.booleans())
+    def want(self, data: st.DataObject, low: bool) -> None:
+        users = data.draw(st.lists(st.sampled_from(sorted(USERS)), unique=True, min_size=1, max_size=3), "users")
+        wanted = []
+        for user in users:
+            as_of = data.draw(TIMES, "as-of")
+            known = [run for run, (owner, when) in self.runs.items() if owner == user and when == as_of]
+            run_id = data.draw(st.sampled_from([self._new_run(user, as_of), *known]), "run")
+            wanted.append(Wanted(user, run_id, as_of, run_id.encode()))
+        assert self.store.want("backfill", wanted, low) == [
+            self.model.want(ModelRequest(each.run_id, each.as_of_ms, 0, low=low), each.user) for each in wanted
+        ]
+
+    @rule(data=st.data(), user=st.sampled_from(sorted(USERS)))
+    def restore(self, data: st.DataObject, user: str) -> None:
+        held = [r.run_id for r in (self.model.shoppers[user].waiting, self.model.shoppers[user].leased) if r]
+        runs = []
+        for as_of in data.draw(st.lists(TIMES, unique=True, min_size=1, max_size=3), "as-ofs"):
+            known = [run for run in held if self.runs[run][1] == as_of]
+            run_id = data.draw(st.sampled_from([*known, self._new_run(user, as_of)]), "run")
+            runs.append(ModelRun(as_of, data.draw(st.integers(1, 3), "promotion"), run_id, f"{run_id} restored"))
+        lists = [_run(user, run, "m/1") for run in runs]
+        assert self.store.restore("rebuild", {user: lists}) == self.model.restore(user, runs)
+
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), promotion=st.integers(1, 3), model=st.sampled_from(["m/1", "m/1", "m/2"]), ends=st.booleans())
     def publish(self, data: st.DataObject, promotion: int, model: str, ends: bool) -> None:
-        self._publish(self._any_run(data), promotion, model, ends)
+        run_id = self._any_run(data)
+        stored = [run.run_id for run in self.model.shoppers[self.runs[run_id][0]].runs]
+        replaces = (
+            tuple(data.draw(st.lists(st.sampled_from(stored), unique=True, max_size=2), "replaces")) if stored else ()
+        )
+        self._publish(run_id, promotion, model, ends, replaces)
 
-    def _publish(self, run_id: str, promotion: int, model: str, ends: bool) -> None:
+    def _publish(self, run_id: str, promotion: int, model: str, ends: bool, replaces: tuple[str, ...] = ()) -> None:
         user, as_of = self.runs[run_id]
-        text = f"{run_id} by {promotion}"
-        publication = a_list(user, run_id, as_of, promotion, model)
-        run = msgspec.structs.replace(msgspec.msgpack.decode(publication.blob, type=QueryRun), queries=(text,))
-        publication = type(publication)(user, run_id, as_of, promotion, model, encode_run(run))
+        run = ModelRun(as_of, promotion, run_id, f"{run_id} by {promotion}")
+        publication = Publication(user, run_id, as_of, promotion, model, encode_run(_run(user, run, model)), replaces)
         outcome = self.store.publish(publication, end_request=ends).outcome
-        assert outcome == self.model.publish(user, ModelRun(as_of, promotion, run_id, text), model, ends)
+        assert outcome == self.model.publish(user, run, model, ends, replaces)
 
     @precondition(lambda self: self.runs)
-    @rule(data=st.data(), outcome=st.sampled_from(["published", "malformed", "expired", "exhausted", "refused"]))
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(["published", "malformed", "expired", "exhausted", "refused", "cancelled"]),
+    )
     def finish(self, data: st.DataObject, outcome: str) -> None:
         run_id = self._any_run(data)
         user = self.runs[run_id][0]
@@ -157,7 +193,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def a_newer_writer_begins(self) -> None:
         self.zombies = [self.store]
-        self.store = open_store(self.url, self.namespace, runs_kept=RUNS_KEPT)
+        self.store = self._newest_writer()
 
     @precondition(lambda self: self.zombies)
     @rule(user=st.sampled_from(sorted(USERS)), partition=PARTITIONS)
@@ -170,6 +206,8 @@ class StoreMachine(RuleBasedStateMachine):
             lambda: zombie.fire(shopper.shard, partition, [change]),
             lambda: zombie.claim(5, HOUR_MS),
             lambda: zombie.publish(a_list(user, "zombie", 99)),
+            lambda: zombie.want("backfill", [Wanted(user, "zombie", 99, b"")], low=True),
+            lambda: zombie.restore("rebuild", {user: [_run(user, ModelRun(99, 9, "zombie", "zombie"), "m/1")]}),
             lambda: zombie.finish(user, shopper.leased.run_id if shopper.leased else "none", "malformed"),
         ]
         for call in calls:
@@ -185,8 +223,9 @@ class StoreMachine(RuleBasedStateMachine):
         waiting, leased = [s.waiting for s in shoppers if s.waiting], [s.leased for s in shoppers if s.leased]
         assert store.fired() == model.fired == sum(model.counts.values()) + len(waiting) + len(leased)
         depth = store.depth()
-        assert (depth.waiting, depth.leased) == (len(waiting), len(leased))
-        assert depth.oldest_as_of_ms == min((request.as_of for request in waiting), default=None)
+        live = [request for request in waiting if not request.low]
+        assert (depth.waiting, depth.low, depth.leased) == (len(live), len(waiting) - len(live), len(leased))
+        assert depth.oldest_as_of_ms == min((request.as_of for request in live), default=None)
         assert store.progress() == {where: Applied(*applied) for where, applied in model.applied.items()}
         due = store.due_many({(shard, partition): 99 for shard in (0, 1) for partition in (0, 1)}, 99)
         for (shard, partition), users in due.items():
@@ -203,11 +242,17 @@ class StoreMachine(RuleBasedStateMachine):
             assert runs == shopper.runs
             counted = {run_id for run_id, _, outcome in model.outcomes if outcome == "published"}
             counted |= {request.run_id for request in (shopper.waiting, shopper.leased) if request and request.listed}
+            counted |= {run.run_id for run in runs if run.text.endswith("restored")}
             assert {run.run_id for run in runs} <= counted, "a list is served, and its request ended otherwise"
 
 
 def _plain(request: Request | None) -> ModelRequest | None:
-    return request and ModelRequest(request.run_id, request.as_of_ms, request.attempt, request.listed)
+    return request and ModelRequest(request.run_id, request.as_of_ms, request.attempt, request.listed, request.low)
+
+
+def _run(user: str, run: ModelRun, model: str) -> QueryRun:
+    made = msgspec.msgpack.decode(a_list(user, run.run_id, run.as_of, run.promotion, model).blob, type=QueryRun)
+    return msgspec.structs.replace(made, queries=(run.text,))
 
 
 def test_random_histories_leave_the_store_as_the_model_says(valkey: Valkey) -> None:
