@@ -35,14 +35,25 @@ def explain(user: str, store: str = STORE, namespace: str = NAMESPACE) -> None:
 def status(
     store: str = STORE,
     namespace: str = NAMESPACE,
-    bootstrap: str = typer.Option("", help="Kafka brokers, to show how far behind the log the job is."),
+    bootstrap: str = typer.Option(
+        "", help="Kafka brokers, to show how far behind the log the job is, and when it is level."
+    ),
+    watch_s: float = typer.Option(2.0, "--watch_s", help="Seconds between two looks, for rates; 0 looks once."),
+    as_json: bool = typer.Option(False, "--json", help="As JSON, for a script."),
 ) -> None:
     """How the job is doing, in one screen. Exit 1 where something needs attention."""
-    from serving.status import show_status
+    from confluent_kafka import KafkaException
+
+    from serving.status_screen import show_status
+    from store.client import NamespaceMeta
     from transforms.kafka_clients import broker_watcher, ends_now
 
-    client = reader(store, namespace)
-    meta, ends = client.pinned(), {}
-    if bootstrap and meta:
-        ends = ends_now(broker_watcher({"bootstrap.servers": bootstrap}), meta.topic, range(meta.partitions), 5.0)
-    raise typer.Exit(show_status(client, ends))
+    watcher = broker_watcher({"bootstrap.servers": bootstrap}) if bootstrap else None
+
+    def ends(meta: NamespaceMeta) -> dict[int, int] | None:
+        try:
+            return ends_now(watcher, meta.topic, range(meta.partitions), 5.0) if watcher else {}
+        except KafkaException:
+            return None
+
+    raise typer.Exit(show_status(reader(store, namespace), ends, bootstrap, watch_s, as_json))

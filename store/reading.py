@@ -47,9 +47,9 @@ class Reading(StoreBase):
                 total[name.decode()] = total.get(name.decode(), 0) + int(value)
         return total
 
-    def outcomes(self) -> list[Ended]:
-        """The newest ended requests, shard by shard, oldest first."""
-        commands = [("XRANGE", shard.key("outcomes"), "-", "+") for shard in self._shards]
+    def outcomes(self, since_ms: int = 0) -> list[Ended]:
+        """The newest ended requests, shard by shard, oldest first; of those kept, what ended from `since_ms` on."""
+        commands = [("XRANGE", shard.key("outcomes"), since_ms, "+") for shard in self._shards]
         return [
             Ended(
                 fields[b"run"].decode(),
