@@ -22,13 +22,22 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
 
-from interest import FOLD_VERSION
+from interest import FOLD_VERSION, TriggerPolicy
 from local.flink import flink
 from local.prism import prism
 from pipelines import beam_workarounds, observability, worker
 from pipelines.options import NearlineOptions, NearlineSettings
 from pipelines.worker import Job
-from store.client import NamespaceMeta, NamespaceMismatch, ShardSave, ShopperStore, StoreLost, WriterFenced
+from store.client import (
+    NamespaceMeta,
+    NamespaceMismatch,
+    ShardSave,
+    ShopperStore,
+    StoreError,
+    StoreLost,
+    WriterFenced,
+)
+from store.namespaces import Namespaces
 from transforms.claim_requests import ClaimRequests
 from transforms.decode_events import DecodeEvents, TooManyDeadLetters
 from transforms.drain import DRAINING
@@ -41,8 +50,14 @@ from transforms.write_query_lists import WriteQueryLists
 
 LOG = logging.getLogger(__name__)
 BAD_CONFIGURATION = 2
+MOVE_S = 600.0
+"""How long a start waits for an operator who is moving the namespace's name."""
 A_PERSON_DECIDES = 3
 """Exit statuses after which the supervisor does not start the job again."""
+
+
+class NamespaceMoved(Exception):
+    """The name was moved to another namespace while the job began: starting again, it begins there."""
 
 
 class EndOfBranch(beam.PTransform):
@@ -97,7 +112,7 @@ def run(argv: Sequence[str]) -> int:
     beam_workarounds.treat_unknown_progress_as_no_split()
     signal.signal(signal.SIGTERM, lambda *_: DRAINING.set())
     signal.signal(signal.SIGINT, lambda *_: DRAINING.set())
-    status = 1
+    status, job = 1, None
     try:
         with ExitStack() as stack:
             try:
@@ -110,15 +125,10 @@ def run(argv: Sequence[str]) -> int:
                 stack.callback(server.shutdown)
             runner = stack.enter_context(runner_options(options))
             stack.callback(worker.close)
-            pipeline = beam.Pipeline(options=PipelineOptions([*argv, *runner], streaming=True))
-            build(pipeline, job, plan)
-            result = pipeline.run()
-            if not in_this_process(pipeline):
-                threading.Thread(target=lambda: DRAINING.wait() and result.cancel(), daemon=True).start()
-            result.wait_until_finish()
+            execute(job, plan, [*argv, *runner])
             status = 0
     except Exception as error:  # the process's last word, whatever went wrong
-        status = A_PERSON_DECIDES if needs_a_person(error) else 1
+        status = A_PERSON_DECIDES if needs_a_person(error) and not (job and has_moved(job)) else 1
         LOG.exception("the job failed (exit status %d)", status)
     summary = observability.summarise(time.monotonic() - began)
     if settings.summary:
@@ -127,22 +137,41 @@ def run(argv: Sequence[str]) -> int:
     return status
 
 
+def execute(job: Job, plan: ReadPlan | None, argv: Sequence[str]) -> None:
+    """Runs the pipeline until it ends. `argv` holds Beam's options, the runner's among them."""
+    pipeline = beam.Pipeline(options=PipelineOptions(list(argv), streaming=True))
+    build(pipeline, job, plan)
+    result = pipeline.run()
+    if not in_this_process(pipeline):
+        threading.Thread(target=lambda: DRAINING.wait() and result.cancel(), daemon=True).start()
+    result.wait_until_finish()
+
+
 def prepare(settings: NearlineSettings) -> tuple[Job, ReadPlan | None]:
     """What is decided once, before any worker starts: what is read, whom the namespace belongs to, this run's epochs.
 
     Raises ReadRefused, NamespaceMismatch, StoreUnavailable, TimeoutError, LookupError.
     """
     store = worker.new_store(settings)
+    names = Namespaces(store.calls)
+    names.wait_for_move(settings.namespace, MOVE_S)
+    job, plan = _prepare(settings, store)
+    # Whoever began after a mover had fenced the writers of before would write on in the old namespace.
+    if names.moving(settings.namespace) or names.pointed_to(settings.namespace) != store.namespace:
+        raise NamespaceMoved(f"{settings.namespace!r} has just been moved to another namespace; starting again there")
+    return job, plan
+
+
+def _prepare(settings: NearlineSettings, store: ShopperStore) -> tuple[Job, ReadPlan | None]:
+    pinned = store.pinned()
+    policy = settings.policy(TriggerPolicy.from_json(pinned.policy) if pinned else TriggerPolicy())
     if not settings.tracks:
-        pinned = store.pinned()
         if pinned is None:
             raise LookupError(
                 f"nothing is tracked in namespace {settings.namespace!r} yet: start the track stage first"
             )
-        store.open(
-            replace(pinned, policy_digest=settings.policy.version, policy=settings.policy.to_json()), settings.adopt
-        )
-        return Job(settings, generate_epoch=store.begin("generate")), None
+        store.open(replace(pinned, policy_digest=policy.version, policy=policy.to_json()), settings.adopt)
+        return Job(settings, store.namespace, policy, generate_epoch=store.begin("generate")), None
 
     def applied_offsets() -> dict[int, int]:
         pinned = store.pinned()
@@ -156,14 +185,15 @@ def prepare(settings: NearlineSettings) -> tuple[Job, ReadPlan | None]:
             plan.topic_id,
             plan.partitions,
             "murmur2",
-            settings.shards,
+            store.shards,
             FOLD_VERSION,
-            settings.policy.version,
-            settings.policy.to_json(),
+            policy.version,
+            policy.to_json(),
         ),
         settings.adopt,
     )
-    job = Job(settings, store.begin("track"), store.begin("generate") if settings.generates else "")
+    generate_epoch = store.begin("generate") if settings.generates else ""
+    job = Job(settings, store.namespace, policy, store.begin("track"), generate_epoch)
     for partition, start in plan.starts.items():
         begin_shards(store, partition, start)
     return job, plan
@@ -218,6 +248,16 @@ def in_this_process(pipeline: beam.Pipeline) -> bool:
     """Whether the steps run here, where SIGTERM reaches them. Elsewhere the job is cancelled: the store and the leases make
     that as good as draining."""
     return pipeline.options.view_as(PortableOptions).environment_type in (None, "LOOPBACK")
+
+
+def has_moved(job: Job) -> bool:
+    """Whether the job was fenced because its name stands for another namespace now: started again, it goes on there."""
+    name = job.settings.namespace
+    names = Namespaces(worker.new_store(job.settings).calls)
+    try:
+        return bool(names.moving(name)) or names.pointed_to(name) != job.namespace
+    except StoreError:
+        return False
 
 
 def needs_a_person(error: Exception) -> bool:

@@ -4,7 +4,7 @@ Every field is an option of the same name with its help and unit; the trigger po
 """
 
 import argparse
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class NearlineSettings:
 
     store: str = option("URL of the key-value store: redis://, rediss://, unix://", "")
     namespace: str = option("namespace of the keys; another one is another, independent state", "live")
-    shards: int = option("shards of shoppers; fixed for a namespace", 16)
+    shards: int = option("shards of shoppers, fixed for a namespace; 0: those it has, 16 in a new one", 0)
     state_ttl_days: float = option("days after which an untouched shopper's state is garbage", 120.0)
     list_ttl_days: float = option("days that a list may be served", 30.0)
     runs_kept: int = option("newest lists kept of each shopper", 3)
@@ -80,21 +80,17 @@ class NearlineSettings:
     summary: str = option("file for the summary as JSON; empty for none", "")
     log_texts: bool = option("write shoppers' texts to the log", False)
 
-    trigger_drift: float = option("see TriggerPolicy.drift: share of the interest", TriggerPolicy.drift)
-    trigger_evidence: float = option("see TriggerPolicy.evidence: weight of behaviours", TriggerPolicy.evidence)
-    trigger_settle_ms: int = option("quiet time after a change, ms", TriggerPolicy.settle_ms)
-    trigger_max_wait_ms: int = option("longest wait for quiet, ms", TriggerPolicy.max_wait_ms)
-    trigger_cooldown_ms: int = option("shortest time between two lists of a shopper, ms", TriggerPolicy.cooldown_ms)
-    trigger_half_life_ms: int = option(
-        "time in which a behaviour loses half its weight, ms", TriggerPolicy.half_life_ms
-    )
+    trigger_drift: float | None = option("see TriggerPolicy.drift: share of the interest", None)
+    trigger_evidence: float | None = option("see TriggerPolicy.evidence: weight of behaviours", None)
+    trigger_settle_ms: int | None = option("quiet time after a change, ms", None)
+    trigger_max_wait_ms: int | None = option("longest wait for quiet, ms", None)
+    trigger_cooldown_ms: int | None = option("shortest time between two lists of a shopper, ms", None)
+    trigger_half_life_ms: int | None = option("time in which a behaviour loses half its weight, ms", None)
 
-    @cached_property
-    def policy(self) -> TriggerPolicy:
-        prefix = "trigger_"
-        return TriggerPolicy(
-            **{f.name.removeprefix(prefix): getattr(self, f.name) for f in fields(self) if f.name.startswith(prefix)}
-        )
+    def policy(self, base: TriggerPolicy = TriggerPolicy()) -> TriggerPolicy:
+        """The trigger policy: what was given, over that of the namespace (`base`)."""
+        given = {name.removeprefix("trigger_"): getattr(self, name) for name in TRIGGER_OPTIONS}
+        return replace(base, **{name: value for name, value in given.items() if value is not None})
 
     @cached_property
     def kafka(self) -> dict[str, str]:
@@ -122,9 +118,9 @@ class NearlineSettings:
             value, choices = getattr(self, f.name), f.metadata["choices"]
             if choices and value not in choices:
                 wrong.append(f"--{f.name} is one of {', '.join(choices)}; got {value!r}")
-            if isinstance(value, (int, float)) and not f.name.startswith("trigger_") and value < 0:
+            if isinstance(value, (int, float)) and f.name not in TRIGGER_OPTIONS and value < 0:
                 wrong.append(f"--{f.name} must not be negative; got {value}")
-        for name in ("shards", "batch_records", "splits", "runs_kept", "in_flight", "attempts", "lease_s"):
+        for name in ("batch_records", "splits", "runs_kept", "in_flight", "attempts", "lease_s"):
             if getattr(self, name) == 0:
                 wrong.append(f"--{name} must be above 0")
         if not 0 < self.dead_letter_ratio <= 1:
@@ -151,7 +147,17 @@ class NearlineSettings:
             )
         if self.block_list and not Path(self.block_list).is_file():
             wrong.append(f"--block_list: no file {self.block_list}")
-        return wrong + [f"--trigger_{message}" for message in self.policy.errors()]
+        return wrong + [f"--trigger_{message}" for message in self.policy().errors()]
+
+
+TRIGGER_OPTIONS = tuple(f.name for f in fields(NearlineSettings) if f.name.startswith("trigger_"))
+
+
+def default_of(setting: Field[Any]) -> str:
+    """The default as a person reads it."""
+    if setting.name in TRIGGER_OPTIONS:
+        return f"the namespace's; {getattr(TriggerPolicy, setting.name.removeprefix('trigger_'))} in a new one"
+    return str(setting.default)
 
 
 class NearlineOptions(PipelineOptions):
@@ -160,8 +166,11 @@ class NearlineOptions(PipelineOptions):
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         for f in fields(NearlineSettings):
-            help = f"{f.metadata['help']} (default: {f.default})".replace("%", "%%")
-            if isinstance(f.default, bool):
+            help = f"{f.metadata['help']} (default: {default_of(f)})".replace("%", "%%")
+            if f.name in TRIGGER_OPTIONS:
+                kind = type(getattr(TriggerPolicy, f.name.removeprefix("trigger_")))
+                parser.add_argument(f"--{f.name}", type=kind, default=None, help=help)
+            elif isinstance(f.default, bool):
                 parser.add_argument(f"--{f.name}", action="store_true", default=f.default, help=help)
             else:
                 parser.add_argument(f"--{f.name}", type=type(f.default), default=f.default, help=help)

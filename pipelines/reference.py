@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
-from pipelines.options import NearlineSettings
+from pipelines.options import NearlineSettings, default_of
 from transforms import metrics
 from transforms.dead_letters import REASONS
 
@@ -15,7 +15,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "reference.md"
 
 def reference() -> str:
     """The page. A test holds the committed one to it."""
-    options = [f"| `--{f.name}` | {f.metadata['help']} | `{f.default}` |" for f in fields(NearlineSettings)]
+    options = [f"| `--{f.name}` | {f.metadata['help']} | `{default_of(f)}` |" for f in fields(NearlineSettings)]
     found = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
     measured = [
         f"| `{each._name}{'_total' if isinstance(each, Counter) else ''}` | {each._documentation} | "

@@ -14,6 +14,7 @@ from inference.engine import Engine
 from inference.local_engine import LocalEngine
 from inference.output import QueryRules, read_block_list
 from inference.server_engine import ServerEngine
+from interest import TriggerPolicy
 from pipelines.observability import Health
 from pipelines.options import NearlineSettings
 from schemas.codec import decoder_for
@@ -39,9 +40,14 @@ class Job:
     """One run of the nearline job."""
 
     settings: NearlineSettings
+    namespace: str
+    """What the settings' name stood for when the job began: workers stay there, also when the name is moved."""
+    policy: TriggerPolicy
     track_epoch: str = ""
     generate_epoch: str = ""
     """Writer epochs (store): shared by the workers of this run, newer than those of any run before it."""
+    requests: bool = True
+    """Whether a change asks for a list; not where a replay or rebuild is on the way to its window."""
 
 
 def once_per_process(make: Callable[["Job"], Made]) -> Callable[["Job"], Made]:
@@ -60,11 +66,12 @@ def once_per_process(make: Callable[["Job"], Made]) -> Callable[["Job"], Made]:
     return get
 
 
-def new_store(settings: NearlineSettings) -> ShopperStore:
+def new_store(settings: NearlineSettings, namespace: str = "") -> ShopperStore:
+    """namespace: another one than the settings' name stands for now."""
     return ShopperStore(
         settings.store,
-        settings.namespace,
-        settings.shards,
+        namespace or settings.namespace,
+        settings.shards or None,
         ttl_s=settings.state_ttl_days * 86_400,
         runs_ttl_s=settings.list_ttl_days * 86_400,
         runs_kept=settings.runs_kept,
@@ -76,7 +83,7 @@ def new_store(settings: NearlineSettings) -> ShopperStore:
 @once_per_process
 def store(job: Job) -> ShopperStore:
     """The store, writing in this run's epochs."""
-    client = new_store(job.settings)
+    client = new_store(job.settings, job.namespace)
     if job.track_epoch:
         client.begin("track", job.track_epoch)
     if job.generate_epoch:
@@ -104,7 +111,7 @@ def tracker(job: Job) -> Tracker:
     collect_seldom()
     settings = job.settings
     limits = DeadLetterLimits(settings.dead_letter_ratio, settings.dead_letter_run)
-    return Tracker(store(job), settings.policy, letters(job), limits, REWINDS.ask)
+    return Tracker(store(job), job.policy, letters(job), limits, REWINDS.ask, requests=job.requests)
 
 
 @once_per_process
@@ -130,9 +137,7 @@ def generation(job: Job) -> Generation:
 @once_per_process
 def claimer(job: Job) -> Claimer:
     settings = job.settings
-    return Claimer(
-        store(job), settings.policy, generation(job), settings.max_age_s, settings.catch_up_s, settings.poll_s
-    )
+    return Claimer(store(job), job.policy, generation(job), settings.max_age_s, settings.catch_up_s, settings.poll_s)
 
 
 @once_per_process

@@ -16,14 +16,14 @@ def settings(*argv: str) -> NearlineSettings:
 
 def test_the_defaults_are_the_policys_and_valid():
     assert settings(*GOOD).errors() == []
-    assert settings(*GOOD).policy == TriggerPolicy()
+    assert settings(*GOOD).policy() == TriggerPolicy()
 
 
 def test_all_errors_come_at_once_and_the_job_exits_2(capsys):
-    status = run(["--stages=both", "--shards=0", "--trigger_drift=2", "--namespace=Live!", "--format=confluent"])
+    status = run(["--stages=both", "--batch_records=0", "--trigger_drift=2", "--namespace=Live!", "--format=confluent"])
     said = capsys.readouterr().err
     assert status == 2
-    for name in ("bootstrap", "store", "stages", "shards", "trigger_drift", "namespace", "format"):
+    for name in ("bootstrap", "store", "stages", "batch_records", "trigger_drift", "namespace", "format"):
         assert f"--{name}" in said
 
 
