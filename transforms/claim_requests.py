@@ -75,6 +75,7 @@ class Claimer:
             self._generation.wait_for_answers(max(0.0, min(self._next_look, until) - time.monotonic()))
 
     def _look(self) -> list[Claim]:
+        tracked = TRACKED.is_set()  # asked first: what the last save made due is fired before this run ends
         progress = self._store.progress()
         _, fired = fire_due(self._store, self._policy, {where: applied.clock_ms for where, applied in progress.items()})
         claims = [] if DRAINING.is_set() or self._tracking_is_behind(progress) else self._claim(progress)
@@ -85,7 +86,7 @@ class Claimer:
         self._next_look = now + (max(self._poll_s, IDLE_POLL_S) if idle else self._poll_s)
         self._generation.renew_leases()
         self._report(now)
-        self.finished = self._is_finished(bool(fired or claims))
+        self.finished = self._is_finished(bool(fired or claims), tracked)
         return claims
 
     def _tracking_is_behind(self, progress: Mapping[tuple[int, int], Applied]) -> bool:
@@ -134,12 +135,12 @@ class Claimer:
         age_s = 0.0 if depth.oldest_as_of_ms is None else max(0.0, time.time() - depth.oldest_as_of_ms / 1000)
         metrics.QUEUE_AGE.set(age_s)
 
-    def _is_finished(self, found_something: bool) -> bool:
+    def _is_finished(self, found_something: bool, tracked: bool) -> bool:
         if found_something or self._generation.in_flight:
             return False
         if DRAINING.is_set():
             return True
-        if not TRACKED.is_set():
+        if not tracked:
             return False
         depth = self._store.depth()
         return not depth.waiting and not depth.leased
