@@ -4,20 +4,20 @@ import sys
 
 import typer
 
-from cli import models, operations, read, run, training
-from store.client import NamespaceMismatch, StoreError, WriterFenced
+from cli import dlq, models, operations, read, replay, run, training
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Generative query recommendation, nearline.")
-for each in (run, read, training, models, operations):
+for each in (run, read, training, models, operations, replay, dlq):
     app.add_typer(each.app)
 
 
 def main() -> None:
     try:
         app()
-    except (NamespaceMismatch, WriterFenced) as error:  # the same command would be refused again
+    except Exception as error:
+        from cli.exits import exit_status
+
+        if (status := exit_status(error)) is None:
+            raise
         typer.echo(error, err=True)
-        sys.exit(3)
-    except StoreError as error:
-        typer.echo(error, err=True)
-        sys.exit(1)
+        sys.exit(status)

@@ -1,8 +1,14 @@
 """Options that many commands share, and the store as a person at a terminal reads it."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import typer
 
 from store.client import ShopperStore
+
+if TYPE_CHECKING:
+    from pipelines.options import NearlineSettings
 
 STORE = typer.Option("redis://127.0.0.1:6379", "--store", envvar="AIGQ_STORE", help="URL of the key-value store.")
 NAMESPACE = typer.Option("live", "--namespace", envvar="AIGQ_NAMESPACE", help="Namespace of the keys.")
@@ -11,3 +17,24 @@ NAMESPACE = typer.Option("live", "--namespace", envvar="AIGQ_NAMESPACE", help="N
 def reader(url: str, namespace: str) -> ShopperStore:
     """For a person who waits: a store that does not answer is said after seconds, not after a minute."""
     return ShopperStore(url, namespace, deadline_s=5)
+
+
+def nearline_settings(arguments: Sequence[str], **more: str) -> "NearlineSettings":
+    """Options of `aigq run nearline`, for commands that run its steps. Says all that is wrong, and exits with 2."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from pipelines.options import NearlineOptions
+
+    words = [*arguments, *(f"--{name}={value}" for name, value in more.items())]
+    settings = PipelineOptions(words, streaming=True).view_as(NearlineOptions).settings()
+    if errors := settings.errors():
+        typer.echo("\n".join(errors), err=True)
+        raise typer.Exit(2)
+    return settings
+
+
+def writer(settings: "NearlineSettings") -> ShopperStore:
+    """The store as an operator's command uses it: patient."""
+    from pipelines.worker import new_store
+
+    return new_store(settings)

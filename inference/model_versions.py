@@ -195,6 +195,16 @@ def latest(models_dir: str | Path, name: str) -> ServedModel | None:
     return ServedModel(str(path), f"{name}/{current.version}", current.promotion, card.prompt_version)
 
 
+def exactly(models_dir: str | Path, name: str, version: str) -> ServedModel:
+    """A published version as if it were promoted now: what a shadow is made with. Raises BadBundle where it is not published."""
+    home = Path(models_dir) / name
+    _check_published(home, version)
+    current = _current(home) or Current(version, 1)
+    card = ModelBundle.open(home / version).card
+    promotion = current.promotion + (version != current.version)
+    return ServedModel(str(home / version), f"{name}/{version}", promotion, card.prompt_version)
+
+
 def _serving(models_dir: str | Path, name: str) -> ServedModel:
     served = latest(models_dir, name)
     assert served is not None

@@ -22,7 +22,7 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
 
-from interest import FOLD_VERSION, TriggerPolicy
+from interest import FOLD_VERSION
 from local.flink import flink
 from local.prism import prism
 from pipelines import beam_workarounds, observability, worker
@@ -155,16 +155,17 @@ def prepare(settings: NearlineSettings) -> tuple[Job, ReadPlan | None]:
     store = worker.new_store(settings)
     names = Namespaces(store.calls)
     names.wait_for_move(settings.namespace, MOVE_S)
-    job, plan = _prepare(settings, store)
+    job, plan = prepare_in(settings, store)
     # Whoever began after a mover had fenced the writers of before would write on in the old namespace.
     if names.moving(settings.namespace) or names.pointed_to(settings.namespace) != store.namespace:
         raise NamespaceMoved(f"{settings.namespace!r} has just been moved to another namespace; starting again there")
     return job, plan
 
 
-def _prepare(settings: NearlineSettings, store: ShopperStore) -> tuple[Job, ReadPlan | None]:
+def prepare_in(settings: NearlineSettings, store: ShopperStore) -> tuple[Job, ReadPlan | None]:
+    """The same in the namespace that `store` is at, whoever moves its name."""
     pinned = store.pinned()
-    policy = settings.policy(TriggerPolicy.from_json(pinned.policy) if pinned else TriggerPolicy())
+    policy = settings.policy_of(pinned)
     if not settings.tracks:
         if pinned is None:
             raise LookupError(
@@ -224,6 +225,7 @@ def read_settings(settings: NearlineSettings) -> ReadSettings:
         start=settings.start,
         start_if_new=settings.start_if_new,  # type: ignore[arg-type]
         end=settings.end,
+        archive=settings.archive,
         on_lost_records=settings.on_lost_records,  # type: ignore[arg-type]
         log_clock=settings.log_clock,  # type: ignore[arg-type]
         batch_records=settings.batch_records,

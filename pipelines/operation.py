@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from store.client import ShopperStore
-from store.operations import Operation, OperationProgress, Operations
+from store.operations import Operation, OperationProgress, Operations, Status
 from transforms.log_position import parse_time_ms
 
 LOG = logging.getLogger(__name__)
@@ -101,6 +101,12 @@ class Running:
         """For who cannot wait in place: whether a pause or a cancel was asked for."""
         return bool(self._operations.controlled(self.id))
 
+    def stopped(self) -> None:
+        """The work has stopped before its end, because it was asked to or the process was. Raises Stopped."""
+        control = self._operations.controlled(self.id)
+        said = {"cancel": "was cancelled", "pause": "is paused: the same command goes on with it"}
+        raise Stopped(f"{self.id} {said.get(control, 'was interrupted: the same command goes on with it')}")
+
     def _obey(self) -> None:
         control = self._operations.controlled(self.id)
         if control == "pause":
@@ -124,8 +130,8 @@ def running(store: ShopperStore, kind: str, asked: msgspec.Struct) -> Iterator[R
     try:
         yield run
     except Stopped as stopped:
-        cancelled = operations.controlled(run.id) == "cancel"
-        run.save(status="cancelled" if cancelled else "failed", note=str(stopped))
+        ends: dict[str, Status] = {"cancel": "cancelled", "pause": "paused"}
+        run.save(status=ends.get(operations.controlled(run.id), "failed"), note=str(stopped))
         raise
     except BaseException as error:
         run.save(status="failed", note=f"{type(error).__name__}: {error}"[:1_000])

@@ -12,6 +12,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from interest import TriggerPolicy
+from store.client import NamespaceMeta
 from transforms.log_position import parse_time_ms
 
 
@@ -38,6 +39,9 @@ class NearlineSettings:
         "where to begin in a namespace that has read nothing yet", "earliest", ("earliest", "latest")
     )
     end: str = option("stop there and drain: empty (never), now (the ends at start), or a time (ISO with zone)", "")
+    archive: str = option(
+        "folder or URL of an archive of the topic, for what the broker no longer holds; empty for none", ""
+    )
     on_lost_records: str = option("retention has deleted records that were not read yet", "fail", ("fail", "skip"))
     adopt: bool = option("take another fold version or trigger policy over into the namespace", False)
     log_clock: str = option(
@@ -66,8 +70,13 @@ class NearlineSettings:
     stages: str = option("what this deployment does", "track,generate", ("track,generate", "track", "generate"))
     models: str = option("folder of model bundles (models/NAME/VERSION/)", "models")
     model: str = option("name of the model; its CURRENT file names the version", "aigq-small")
+    model_version: str = option("a published version to use in place of the current one; empty for none", "")
     model_server: str = option("URL of a vLLM server to use in place of an engine in the worker", "")
     in_flight: int = option("requests that the engine holds at once; some wait, so that its batches stay full", 768)
+    low_in_flight: int = option(
+        "of them, requests of low priority (backfill, regenerate) that one worker holds at once; as --in_flight in a worker for those",
+        64,
+    )
     lease_s: float = option("seconds after which a request that a worker took is free again", 60.0)
     attempts: int = option("times that a request is tried before it is a dead letter", 3)
     max_age_s: float = option("seconds after which a request is no longer worth a generation; 0 for never", 3_600.0)
@@ -89,8 +98,19 @@ class NearlineSettings:
 
     def policy(self, base: TriggerPolicy = TriggerPolicy()) -> TriggerPolicy:
         """The trigger policy: what was given, over that of the namespace (`base`)."""
-        given = {name.removeprefix("trigger_"): getattr(self, name) for name in TRIGGER_OPTIONS}
-        return replace(base, **{name: value for name, value in given.items() if value is not None})
+        return replace(base, **{name.removeprefix("trigger_"): value for name, value in self.given_trigger().items()})
+
+    def given_trigger(self) -> dict[str, Any]:
+        """The trigger options that were given, by name."""
+        return {name: getattr(self, name) for name in TRIGGER_OPTIONS if getattr(self, name) is not None}
+
+    def without_trigger(self) -> "NearlineSettings":
+        """The same with the namespace's own trigger policy."""
+        return replace(self, **dict.fromkeys(TRIGGER_OPTIONS))
+
+    def policy_of(self, pinned: NamespaceMeta | None) -> TriggerPolicy:
+        """The policy in a namespace that is pinned so; None for a new one."""
+        return self.policy(TriggerPolicy.from_json(pinned.policy) if pinned else TriggerPolicy())
 
     @cached_property
     def kafka(self) -> dict[str, str]:
@@ -113,7 +133,10 @@ class NearlineSettings:
 
     def errors(self) -> list[str]:
         """Everything that is wrong, each with what to do."""
-        wrong = [f"--{name} is required" for name in ("bootstrap", "store") if not getattr(self, name)]
+        needed = (
+            ("store", "dead_letter_topic") if self.archive and self.end else ("bootstrap", "store", "dead_letter_topic")
+        )
+        wrong = [f"--{name} is required" for name in needed if not getattr(self, name)]
         for f in fields(self):
             value, choices = getattr(self, f.name), f.metadata["choices"]
             if choices and value not in choices:

@@ -118,8 +118,10 @@ def tracker(job: Job) -> Tracker:
 def engine(job: Job) -> Engine:
     settings = job.settings
 
+    one = settings.model_version and model_versions.exactly(settings.models, settings.model, settings.model_version)
+
     def current():
-        return model_versions.latest(settings.models, settings.model)
+        return one or model_versions.latest(settings.models, settings.model)
 
     if settings.model_server:
         return ServerEngine(settings.model_server, current, in_flight=settings.in_flight)
@@ -137,7 +139,8 @@ def generation(job: Job) -> Generation:
 @once_per_process
 def claimer(job: Job) -> Claimer:
     settings = job.settings
-    return Claimer(store(job), job.policy, generation(job), settings.max_age_s, settings.catch_up_s, settings.poll_s)
+    limits = (settings.max_age_s, settings.catch_up_s, settings.poll_s, settings.low_in_flight)
+    return Claimer(store(job), job.policy, generation(job), *limits)
 
 
 @once_per_process

@@ -62,6 +62,11 @@ class Reading(StoreBase):
             for id, fields in reply.value
         ]
 
+    def revoked(self) -> frozenset[str]:
+        """Model versions whose lists are refused."""
+        replies = self.calls.many("revoked", [("SMEMBERS", shard.key("revoked")) for shard in self._shards])
+        return frozenset(version.decode() for reply in replies for version in reply.value)
+
     def depth(self) -> Depth:
         """Of the queue: one round trip."""
         commands = []

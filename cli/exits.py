@@ -1,0 +1,19 @@
+"""Which exit status an error ends a command with; a script can go by it."""
+
+from pipelines.nearline import needs_a_person
+from pipelines.operation import A_PERSON_DECIDES, FAILED, STOPPED, WRONG_ARGUMENTS, Stopped
+from store.client import StoreError
+
+
+def exit_status(error: Exception) -> int | None:
+    """1 failed, the same command may succeed later; 2 wrong arguments; 3 a person has to decide; 4 an operator stopped it. None for
+    an error that nobody expected: its traceback is shown."""
+    if isinstance(error, Stopped):
+        return STOPPED
+    if needs_a_person(error):
+        return A_PERSON_DECIDES
+    if isinstance(error, (StoreError, TimeoutError)):
+        return FAILED
+    if isinstance(error, (ValueError, LookupError, FileNotFoundError)):
+        return WRONG_ARGUMENTS
+    return None

@@ -1,0 +1,69 @@
+"""A window of the log again: `aigq replay`, `aigq diff`, and what becomes of the shadow: `aigq promote`, `aigq drop`."""
+
+import typer
+
+from cli.options import STORE, nearline_settings, reader, writer
+
+app = typer.Typer()
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+FROM = typer.Option(..., "--from", help="Begin of the window, by the log clock: ISO with zone, or epoch ms.")
+TO = typer.Option(..., "--to", help="End of the window; itself not in it.")
+EXECUTE = typer.Option(False, "--execute", help="Do it; without, only say what would be done.")
+
+
+@app.command(context_settings=PASS_ON)
+def replay(
+    context: typer.Context,
+    begin: str = FROM,
+    end: str = TO,
+    into: str = typer.Option("", help="Namespace that the window is replayed into."),
+    no_lists: bool = typer.Option(False, "--no_lists", help="Decide only: changes, and no lists."),
+    regenerate: bool = typer.Option(False, "--regenerate", help="Make the lists that were stored in the window again."),
+    execute: bool = EXECUTE,
+) -> None:
+    """A window again: into a namespace of its own (--into), or the lists of its shoppers anew (--regenerate).
+
+    All options of `aigq run nearline` may be given too: --bootstrap, --store, --archive, --trigger_drift, --model_version ...
+    """
+    from pipelines import replay as pipeline
+    from pipelines.operation import Window
+
+    if bool(into) == regenerate:
+        raise typer.BadParameter("give one of --into NAMESPACE and --regenerate")
+    window = Window.parse(begin, end)
+    if regenerate:
+        from pipelines.regenerate import run_regenerate
+
+        raise typer.Exit(run_regenerate(context.args, window, execute))
+    settings = nearline_settings(context.args, stages="track" if no_lists else "track,generate")
+    live = writer(settings)
+    if execute:
+        typer.echo(pipeline.replay(settings, live, window, into, context.args))
+    else:
+        typer.echo(pipeline.preview(settings, window, into, pipeline.plan_replay(settings, window), live.pinned()))
+
+
+@app.command()
+def drop(namespace: str, store: str = STORE, execute: bool = EXECUTE) -> None:
+    """Removes a namespace that no name points to: a shadow that is not wanted, a namespace of before a rebuild."""
+    from store.namespaces import Namespaces
+
+    names = Namespaces(reader(store, namespace).calls)
+    if not execute:
+        typer.echo(f"would remove {namespace!r}; all namespaces: {', '.join(names.names())}; --execute does it")
+        return
+    typer.echo(f"{names.drop(namespace):,} keys removed")
+
+
+@app.command()
+def namespaces(store: str = STORE) -> None:
+    """Every namespace of the store, and which names stand for which."""
+    from store.namespaces import Namespaces
+
+    names = Namespaces(reader(store, "live").calls)
+    pointers = names.pointers()
+    for namespace in names.names():
+        served = [name for name, target in pointers.items() if target == namespace]
+        if namespace not in pointers:
+            served.append(namespace)
+        typer.echo(f"{namespace}  {'stands for ' + ', '.join(served) if served else 'not read under any name'}")

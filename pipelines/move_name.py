@@ -1,0 +1,88 @@
+"""Moves a name (`live`) to another namespace: what a rebuild, a promotion and an adoption end in.
+
+1. hold the name: a job that starts from now on waits
+2. fence the writers of the namespace that it stands for: they end, and their supervisor starts them again (they wait)
+3. read the new namespace level with the log: it holds all that the old one does, and what came since
+4. copy the lists: never over a newer one; a request that they answer ends
+5. point the name: readers follow within their second, the jobs that wait begin in the new namespace
+
+Reads go on all the time. Whatever fails before 5 leaves the name where it was; the jobs go on there when the hold runs out.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+from schemas import QueryRun
+from store.client import ShopperStore, Stage
+from store.namespaces import MOVING_MS, Namespaces
+
+LOG = logging.getLogger(__name__)
+AT_ONCE = 200
+"""Shoppers whose lists are copied in one call."""
+
+
+@contextmanager
+def held(names: Namespaces, name: str, mover: str) -> Iterator[None]:
+    """Holds a name while it is moved. Raises NamespaceInUse where another command holds it."""
+    names.hold(name, mover)
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(MOVING_MS / 3000):
+            names.hold(name, mover)
+
+    thread = threading.Thread(target=renew, name=f"hold-{name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        names.release(name)
+
+
+def move_name(name: str, new: ShopperStore, mover: str, stage: Stage, read_level: Callable[[], None]) -> int:
+    """Moves `name` to the namespace of `new`, which this process writes in `stage`. Returns how many lists were copied.
+
+    mover: id of the operation. read_level: reads `new` to the end that the log has now.
+    """
+    names = Namespaces(new.calls)
+    with held(names, name, mover):
+        old = ShopperStore(new.calls.url, name, cluster=new.calls.cluster)
+        if old.namespace == new.namespace:
+            return 0
+        pinned = old.pinned()
+        if pinned:
+            old.begin("track")
+            old.begin("generate")
+            LOG.info("%s: the writers of %r are fenced; readers go on", mover, old.namespace)
+        read_level()
+        copied = copy_lists(old, new, stage) if pinned else 0
+        names.point(name, new.namespace)
+        LOG.info(
+            "%s: %r stands for %r now (was %r); %d lists copied", mover, name, new.namespace, old.namespace, copied
+        )
+    return copied
+
+
+def copy_lists(old: ShopperStore, new: ShopperStore, stage: Stage) -> int:
+    """The lists of one namespace into another, and which model versions are revoked. Returns how many were stored."""
+    revoked = old.revoked()
+    for version in revoked:
+        new.revoke(version)
+    return sum(restore(new, old.scan_runs(), revoked, stage))
+
+
+def restore(
+    new: ShopperStore, lists: Iterable[tuple[str, Sequence[QueryRun]]], revoked: frozenset[str], stage: Stage
+) -> Iterator[int]:
+    """Puts lists back, those of revoked versions left out. Yields how many were stored, some hundred shoppers at a time."""
+    batches = iter(lists)
+    while batch := list(islice(batches, AT_ONCE)):
+        kept: Mapping[str, list[QueryRun]] = {
+            user: [run for run in runs if run.model_version not in revoked] for user, runs in batch
+        }
+        yield new.restore(stage, {user: runs for user, runs in kept.items() if runs})

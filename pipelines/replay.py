@@ -1,0 +1,158 @@
+"""Replays a window of the log into a namespace of its own: what would another threshold or another model have done?
+
+The state as of the window's begin comes first, decided as the live namespace decides and without requests; then exactly the
+window, by the log clock, with the settings that are to be tried. Nothing of the live system is written or waited for.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import msgspec
+
+from pipelines import worker
+from pipelines.operation import Running, Window, moment, running
+from pipelines.options import NearlineSettings
+from pipelines.track_into import fire_all_due, track_into
+from store.client import NamespaceMeta, ShopperStore
+from store.namespaces import NamespaceInUse, Namespaces
+from transforms.read_plan import ReadPlan, ReadSettings, plan_read
+
+LOG = logging.getLogger(__name__)
+
+
+class ReplayAsked(msgspec.Struct, frozen=True):
+    """What was asked for: the same again goes on with it."""
+
+    window: str
+    into: str
+    archive: str
+    lists: bool
+    model_version: str
+    trigger: dict[str, float]
+
+
+class ReplayPlan(msgspec.Struct, frozen=True):
+    """Offsets by partition: what is read."""
+
+    state_from: dict[int, int]
+    """Where the state as of the window's begin is folded from."""
+    window_from: dict[int, int]
+    window_to: dict[int, int]
+
+    @property
+    def before(self) -> int:
+        return sum(self.window_from[p] - at for p, at in self.state_from.items())
+
+    @property
+    def within(self) -> int:
+        return sum(self.window_to[p] - at for p, at in self.window_from.items())
+
+
+class ReplayCheckpoint(msgspec.Struct, frozen=True):
+    phase: Literal["state", "window"]
+    plan: ReplayPlan
+    """The same at every try: the window's offsets are looked up once."""
+
+
+def plan_replay(settings: NearlineSettings, window: Window) -> ReplayPlan:
+    """Looks the window's offsets up, in the archive and the broker. Raises what `plan_read` raises."""
+
+    def offsets(start: str, end: str) -> ReadPlan:
+        return plan_read(replace_read(settings, start, end))
+
+    before = offsets("earliest", str(window.from_ms))
+    within = offsets(str(window.from_ms), str(window.to_ms))
+    assert within.ends is not None
+    return ReplayPlan(dict(before.starts), dict(within.starts), dict(within.ends))
+
+
+def replace_read(settings: NearlineSettings, start: str, end: str) -> ReadSettings:
+    """Reading without a group: to look, not to follow."""
+    return ReadSettings(
+        settings.kafka,
+        settings.topic,
+        start=start,
+        end=end,
+        archive=settings.archive,
+        log_clock=settings.log_clock,  # type: ignore[arg-type]
+    )
+
+
+def preview(settings: NearlineSettings, window: Window, into: str, plan: ReplayPlan, live: NamespaceMeta | None) -> str:
+    """What `--execute` would do."""
+    begin = "no records" if not plan.before else f"{plan.before:,} records, from offsets {_offsets(plan.state_from)}"
+    policy = settings.policy_of(live)
+    return "\n".join(
+        [
+            f"window    {window} by the log clock of topic {settings.topic}",
+            f"offsets   from {_offsets(plan.window_from)} to {_offsets(plan.window_to)}: {plan.within:,} records",
+            f"state     as of {moment(window.from_ms)}: {begin}",
+            f"into      namespace {into!r}, trigger policy {policy.version}"
+            + ("" if not live or policy.version == live.policy_digest else f" (live: {live.policy_digest})"),
+            "nothing was written; --execute does it",
+        ]
+    )
+
+
+def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into: str, argv: Sequence[str]) -> str:
+    """Reads the window into namespace `into`; returns the operation's id. `settings` are those to be tried.
+
+    Raises NamespaceInUse where `into` is a live namespace, Stopped, and what the nearline job raises.
+    """
+    names = Namespaces(live.calls)
+    taken = {live.name, live.namespace, *names.pointers(), *names.pointers().values()}
+    if into in taken:
+        raise NamespaceInUse(f"{into!r} is what readers are served from: a replay goes into another namespace")
+    asked = ReplayAsked(
+        str(window), into, settings.archive, settings.generates, settings.model_version, settings.given_trigger()
+    )
+    with running(live, "replay", asked) as run:
+        run.note(checkpoint=run.progress.checkpoint or _first(settings, window), now=True)
+        checkpoint = msgspec.json.decode(run.progress.checkpoint, type=ReplayCheckpoint)
+        ours = replace(apart(settings), namespace=into, group=run.id)
+        shadow = worker.new_store(ours)
+        if checkpoint.phase == "state":
+            _state_as_of(run, ours, live, window, argv)
+            checkpoint = ReplayCheckpoint("window", checkpoint.plan)
+            run.note(checkpoint=msgspec.json.encode(checkpoint).decode(), now=True)
+        track_into(run, replace(ours, end=str(window.to_ms), adopt=True), argv)
+        if not settings.generates:
+            shadow.begin("replay")
+            fire_all_due(shadow, ours, "replay", requests=True)
+        run.save(counts=_counts(shadow), note=f"aigq diff {live.name} {into}")
+        return run.id
+
+
+def apart(settings: NearlineSettings) -> NearlineSettings:
+    """Settings that write to nothing but their namespace, and pass over what is a dead letter already."""
+    alone = {"results_topic": "", "dead_letter_topic": "", "dead_letter_ratio": 1.0, "dead_letter_run": 0}
+    return replace(settings, **alone, start="applied", catch_up_s=0, max_age_s=0)
+
+
+def _first(settings: NearlineSettings, window: Window) -> str:
+    return msgspec.json.encode(ReplayCheckpoint("state", plan_replay(settings, window))).decode()
+
+
+def _state_as_of(
+    run: Running, settings: NearlineSettings, live: ShopperStore, window: Window, argv: Sequence[str]
+) -> None:
+    """The shadow's state at the window's begin, decided by the policy of the live namespace."""
+    pinned = live.pinned()
+    shadow = worker.new_store(settings)
+    if pinned and shadow.pinned() is None:
+        shadow.open(replace(pinned, shards=settings.shards or pinned.shards))
+    until = replace(settings.without_trigger(), stages="track", end=str(window.from_ms))
+    track_into(run, until, argv, requests=False)
+    shadow = worker.new_store(until)
+    shadow.begin("replay")
+    fire_all_due(shadow, until, "replay", requests=False)
+
+
+def _counts(shadow: ShopperStore) -> dict[str, int]:
+    return {"changes": shadow.fired()} | {outcome: count for outcome, count in shadow.counts().items() if count}
+
+
+def _offsets(by_partition: Mapping[int, int]) -> str:
+    return ", ".join(f"{partition}:{offset}" for partition, offset in sorted(by_partition.items()))

@@ -1,0 +1,86 @@
+"""Reads a bounded part of the log into a namespace, by the nearline job's own steps. Killed and called again, it goes on where
+the namespace is: its applied offsets are the checkpoint.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines import beam_workarounds, worker
+from pipelines.nearline import execute, prepare_in, runner_options
+from pipelines.operation import Running
+from pipelines.options import NearlineSettings
+from store.client import ShopperStore, Stage
+from transforms.drain import DRAINING, TRACKED
+from transforms.fire_due import fire_due
+from transforms.read_plan import ReadPlan
+
+LOG = logging.getLogger(__name__)
+TELL_S = 1.0
+
+
+def track_into(run: Running, settings: NearlineSettings, argv: Sequence[str], requests: bool = True) -> ReadPlan:
+    """Reads from where the namespace is to `settings.end`; generates too where the settings say so. Returns what was read.
+
+    requests: False moves states and asks for no lists. `argv`: Beam's options.
+    Raises Stopped where an operator or a signal asked for it, else what the nearline job raises.
+    """
+    store = worker.new_store(settings)
+    job, plan = prepare_in(settings, store)
+    assert plan is not None
+    assert plan.ends is not None, "a bounded read"
+    job = replace(job, requests=requests)
+    TRACKED.clear()
+    signal.signal(signal.SIGTERM, lambda *_: DRAINING.set())
+    signal.signal(signal.SIGINT, lambda *_: DRAINING.set())
+    beam_workarounds.treat_unknown_progress_as_no_split()
+    with (
+        _telling(run, store, plan.starts, plan.ends),
+        runner_options(PipelineOptions(list(argv), streaming=True)) as runner,
+    ):
+        execute(job, plan, [*argv, *runner])
+    if DRAINING.is_set():
+        run.stopped()
+    return plan
+
+
+def fire_all_due(store: ShopperStore, settings: NearlineSettings, stage: Stage, requests: bool) -> int:
+    """Fires everything that came due before the saved progress, at the end of a part. Returns how many changes fired."""
+    pinned = store.pinned()
+    assert pinned is not None
+    policy, total = settings.policy_of(pinned), 0
+    while True:
+        clocks = {where: applied.clock_ms for where, applied in store.progress().items()}
+        moved, fired = fire_due(store, policy, clocks, stage, requests)
+        total += fired
+        if not moved:
+            return total
+
+
+@contextmanager
+def _telling(run: Running, store: ShopperStore, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[None]:
+    """Keeps the operation's record up to date, and drains the pipeline when it shall stop."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(TELL_S):
+            if run.asked_to_stop():
+                DRAINING.set()
+            at = {p: applied.next_offset for (_, p), applied in sorted(store.progress().items(), reverse=True)}
+            run.save(
+                done=sum(max(0, min(at.get(p, 0), end) - starts[p]) for p, end in ends.items()),
+                of=sum(end - starts[p] for p, end in ends.items()),
+            )
+
+    thread = threading.Thread(target=tell, name="operation", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
