@@ -1,0 +1,195 @@
+"""Dead letters: `aigq dlq list | show | export | redrive | discard`. docs/dead-letters.md.
+
+Exit status: 0 done, 1 failed (the same command goes on), 2 wrong arguments, 3 a person has to decide, 4 paused or cancelled.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cli.options import NAMESPACE, STORE
+
+if TYPE_CHECKING:
+    from store.client import ShopperStore
+    from transforms.letter_box import LetterBox
+    from transforms.letter_cases import LetterCase, LetterFilter
+
+app = typer.Typer()
+dlq_app = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be used, why, and what to do with it.")
+app.add_typer(dlq_app, name="dlq")
+
+JSON = typer.Option(False, "--json", help="JSON, one object a line.")
+EXECUTE = typer.Option(False, "--execute", help="Do it. Without it: only say what would be done.")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Where the letters lie, and which of them are meant."""
+
+    kafka: dict[str, str]
+    topic: str
+    store: ShopperStore
+    filter: LetterFilter
+
+    def cases(self) -> tuple[list[LetterCase], LetterBox]:
+        from store.letters import LetterRegistry
+        from transforms.letter_box import read_letters
+        from transforms.letter_cases import cases_of
+
+        box = read_letters(self.kafka, self.topic)
+        found = cases_of(box.letters, box.times, LetterRegistry(self.store.calls).all())
+        return [case for case in found if self.filter.holds(case)], box
+
+
+def _options(
+    bootstrap: str = typer.Option(..., envvar="AIGQ_BOOTSTRAP", help="Kafka brokers, host:port separated by commas."),
+    kafka_config: str = typer.Option("", "--kafka_config", help="More librdkafka settings, name=value;name=value."),
+    dead_letter_topic: str = typer.Option("dead-letters", "--dead_letter_topic", help="Topic of the letters."),
+    store: str = STORE,
+    namespace: str = NAMESPACE,
+    reason: list[str] = typer.Option([], help="Of this reason; may be given more than once, like all filters."),
+    stage: list[str] = typer.Option([], help="decode, track or generate."),
+    topic: list[str] = typer.Option([], help="About records of this topic."),
+    partition: list[int] = typer.Option([], help="About records of this partition."),
+    since: str = typer.Option("", "--from", help="Written at or after this time: ISO with a zone, or epoch ms."),
+    until: str = typer.Option("", "--to", help="Written before this time."),
+    user: list[str] = typer.Option([], help="Of this shopper (letters of stage decode name none)."),
+    letter: list[str] = typer.Option([], "--id", help="This letter: TOPIC/PARTITION/OFFSET or run/RUN_ID."),
+) -> Selection:
+    from pipelines.options import NearlineSettings
+    from store.client import ShopperStore
+    from transforms.letter_cases import LetterFilter
+    from transforms.log_position import parse_time_ms
+
+    settings = NearlineSettings(bootstrap=bootstrap, kafka_config=kafka_config)
+    try:
+        window = (parse_time_ms(since) if since else 0, parse_time_ms(until) if until else None)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    chosen = LetterFilter(*map(tuple, (reason, stage, topic)), tuple(partition), *window, *map(tuple, (user, letter)))  # type: ignore[arg-type]
+    if wrong := chosen.errors():
+        raise typer.BadParameter("; ".join(wrong))
+    return Selection(settings.kafka, dead_letter_topic, ShopperStore(store, namespace, deadline_s=10), chosen)
+
+
+def selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options of where and which, the same of every command here; it gets them as one `Selection`."""
+    shared = inspect.signature(_options, eval_str=True).parameters
+    own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "chosen"]
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        where_and_which = {name: given.pop(name) for name in shared}
+        with _exits():
+            command(**given, chosen=_options(**where_and_which))
+
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *shared.values())]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    return call
+
+
+@dlq_app.command("list")
+@selecting
+def list_letters(
+    chosen: Selection,
+    letters: bool = typer.Option(False, "--letters", help="Every letter on a line, in place of sums."),
+    as_json: bool = JSON,
+) -> None:
+    """How many letters of which reason are open, redriven, returned and discarded, and what to do."""
+    from serving.letters import show_each, show_sums
+
+    cases, box = chosen.cases()
+    if letters:
+        show_each(cases, as_json)
+    else:
+        show_sums(cases, box.unreadable, as_json)
+
+
+@dlq_app.command()
+@selecting
+def show(
+    chosen: Selection, id: str = typer.Argument(help="TOPIC/PARTITION/OFFSET or run/RUN_ID."), as_json: bool = JSON
+) -> None:
+    """Everything of one letter: its bytes, why it was put aside, and what was done with it."""
+    from serving.letters import show_one
+    from transforms.letter_box import whole_letters
+    from transforms.letter_cases import LetterFilter
+
+    cases, _ = replace(chosen, filter=LetterFilter(ids=(id,))).cases()
+    if not cases:
+        raise typer.BadParameter(f"topic {chosen.topic!r} holds no letter {id!r}; `aigq dlq list --letters` names them")
+    (case,) = cases
+    show_one(case, [letter for _, letter in whole_letters(chosen.kafka, chosen.topic, case.letters)], as_json)
+
+
+@dlq_app.command()
+@selecting
+def export(chosen: Selection, file: Path = typer.Argument(help="File to write; must not exist.")) -> None:
+    """The letters as JSON, one a line, with the bytes as base64 and, where they are some, as text."""
+    from serving.letters import export_line
+    from transforms.letter_box import whole_letters
+
+    if file.exists():
+        raise typer.BadParameter(f"{file} is there already")
+    by_newest = {case.newest.id: case for case in chosen.cases()[0]}
+    partial = file.with_name(f"{file.name}.part")
+    written = 0
+    with partial.open("w", encoding="utf-8") as out:
+        newest = [case.newest for case in by_newest.values()]
+        for seen, letter in whole_letters(chosen.kafka, chosen.topic, newest):
+            out.write(export_line(by_newest[seen.id], letter) + "\n")
+            written += 1
+    partial.rename(file)
+    typer.echo(f"{written:,} letters in {file}")
+
+
+@dlq_app.command()
+@selecting
+def discard(
+    chosen: Selection,
+    why: str = typer.Option("", help="For the record; needed with --execute."),
+    execute: bool = EXECUTE,
+) -> None:
+    """Marks open and returned letters as done with. Nothing is deleted from Kafka."""
+    from pipelines.discard_letters import DiscardAsked, to_discard
+    from pipelines.discard_letters import discard as discard_letters
+    from serving.letters import show_sums
+
+    if execute and not why:
+        raise typer.BadParameter("--why is needed with --execute: whoever looks next will ask")
+    cases = to_discard(chosen.cases()[0])
+    if not execute:
+        show_sums(cases, 0, as_json=False)
+        typer.echo(f"{len(cases):,} letters would be discarded; --execute --why=... does it")
+        return
+    id = discard_letters(chosen.store, cases, DiscardAsked(chosen.topic, chosen.filter, why))
+    typer.echo(f"{len(cases):,} letters discarded by {id}; they stay in topic {chosen.topic!r}")
+
+
+@contextmanager
+def _exits() -> Iterator[None]:
+    from confluent_kafka import KafkaException
+
+    from pipelines.operation import FAILED, STOPPED, WRONG_ARGUMENTS, Stopped
+    from transforms.letter_box import NoSuchTopic
+
+    try:
+        yield
+    except NoSuchTopic as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(WRONG_ARGUMENTS) from None
+    except (KafkaException, TimeoutError) as error:
+        typer.echo(f"Kafka: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    except Stopped as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(STOPPED) from None

@@ -1,0 +1,116 @@
+"""`aigq dlq` on a real broker and store: letters are listed, shown, exported and discarded; nothing of Kafka's changes."""
+
+import json
+from base64 import b64decode
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from typer.testing import CliRunner
+
+from cli import app
+from local.kafka import Kafka
+from local.valkey import Valkey
+from schemas import DeadLetter
+from store.operations import Operations
+from tests.integration.stores import open_store
+from transforms.dead_letters import DeadLetterWriter
+
+NOW = 1_780_000_000_000
+
+
+@pytest.fixture
+def dlq(kafka: Kafka, valkey: Valkey, namespace: str, fresh_topic: Callable[..., str]) -> "Dlq":
+    return Dlq(kafka.bootstrap, valkey.url, namespace, fresh_topic(kafka.bootstrap), fresh_topic(kafka.bootstrap))
+
+
+class Dlq:
+    """`aigq dlq` with its connection, and the letters it finds."""
+
+    def __init__(self, bootstrap: str, store: str, namespace: str, topic: str, behaviour: str):
+        self.bootstrap, self.topic, self.behaviour = bootstrap, topic, behaviour
+        self.store = open_store(store, namespace)
+        self._where = ["--bootstrap", bootstrap, "--store", store, "--namespace", namespace]
+
+    def write(self, *letters: DeadLetter) -> None:
+        DeadLetterWriter({"bootstrap.servers": self.bootstrap}, self.topic).write(letters)
+
+    def letter(self, offset: int, reason: str = "bad_json", raw: bytes = b"{", stage="decode", **more) -> DeadLetter:
+        return DeadLetter(stage, reason, "why", self.behaviour, 2, offset, NOW + offset, raw=raw, **more)
+
+    def __call__(self, *words: str, status: int = 0) -> str:
+        ran = CliRunner().invoke(app, ["dlq", *words, *self._where, "--dead_letter_topic", self.topic])
+        assert ran.exit_code == status, f"{ran.exit_code}: {ran.output} {ran.exception!r}"
+        return ran.output
+
+    def lines(self, *words: str) -> list[dict]:
+        return [json.loads(line) for line in self(*words, "--json").splitlines()]
+
+
+def test_letters_are_listed_by_reason_and_one_written_twice_is_one(dlq: Dlq) -> None:
+    dlq.write(*(dlq.letter(offset) for offset in range(1_200)), dlq.letter(2_000, "bad_time"), dlq.letter(7))
+    sums = {each["reason"]: each for each in dlq.lines("list")}
+    assert (sums["bad_json"]["open"], sums["bad_time"]["open"]) == (1_200, 1)
+    assert (sums["bad_json"]["first_ms"], sums["bad_json"]["last_ms"]) == (NOW, NOW + 1_199)
+    assert {each["id"]: each["times"] for each in dlq.lines("list", "--letters")}[f"{dlq.behaviour}/2/7"] == 2
+    window = ("--from", str(NOW + 5), "--to", str(NOW + 9))
+    assert [each["offset"] for each in dlq.lines("list", "--letters", *window)] == [5, 6, 7, 8]
+    assert "1,201 letters: 1,201 open, 0 redriven, 0 returned, 0 discarded" in dlq("list")
+
+
+def test_a_letter_is_shown_with_its_bytes_as_text_or_in_hex(dlq: Dlq) -> None:
+    dlq.write(dlq.letter(1, raw='{"query": "café"'.encode()), dlq.letter(2, "bad_avro", b"\xc3\x01\x00\xff"))
+    shown = dlq("show", f"{dlq.behaviour}/2/1")
+    assert '{"query": "café"' in shown
+    assert "partition 2 offset 1" in shown
+    assert "c3 01 00 ff" in dlq("show", f"{dlq.behaviour}/2/2")
+    assert "holds no letter" in dlq("show", "nothing/0/0", status=2)
+
+
+def test_an_export_holds_every_byte(dlq: Dlq, tmp_path: Path) -> None:
+    letters = [dlq.letter(1, raw=b"{"), dlq.letter(2, "bad_avro", bytes(range(256))), dlq.letter(3, "no_text")]
+    dlq.write(*letters)
+    file = tmp_path / "letters.jsonl"
+    dlq("export", str(file), "--reason", "bad_json", "--reason", "bad_avro")
+    exported = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {each["offset"]: b64decode(each["raw_base64"]) for each in exported} == {1: b"{", 2: bytes(range(256))}
+    assert [each["raw_text"] for each in sorted(exported, key=lambda each: each["offset"])] == ["{", None]
+    assert "there already" in dlq("export", str(file), status=2)
+
+
+def test_discard_is_a_preview_then_a_record_and_never_a_deletion(dlq: Dlq) -> None:
+    dlq.write(dlq.letter(1), dlq.letter(2), dlq.letter(3, "bad_time"))
+    assert "2 letters would be discarded" in dlq("discard", "--reason", "bad_json")
+    assert {each["open"] for each in dlq.lines("list")} == {1, 2}
+    assert "--why" in dlq("discard", "--execute", status=2)
+    done = dlq("discard", "--reason", "bad_json", "--execute", "--why", "a load test")
+    (shown,) = dlq.lines("show", f"{dlq.behaviour}/2/1")
+    assert (shown["status"], shown["fate"]["why"]) == ("discarded", "a load test")
+    assert shown["fate"]["operation"] in done
+    sums = {each["reason"]: each for each in dlq.lines("list")}
+    assert (sums["bad_json"]["open"], sums["bad_json"]["discarded"], sums["bad_time"]["open"]) == (0, 2, 1)
+    _, progress = Operations(dlq.store.calls).show(shown["fate"]["operation"])
+    assert (progress.status, progress.counts, progress.done, progress.of) == ("done", {"discarded": 2}, 2, 2)
+
+
+def test_reading_letters_joins_no_group_and_commits_nothing(dlq: Dlq, kafka: Kafka) -> None:
+    dlq.write(dlq.letter(1))
+    live = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"live-{dlq.topic}"})
+    live.commit(offsets=[TopicPartition(dlq.topic, 0, 0)], asynchronous=False)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    before = {group.group_id for group in admin.list_consumer_groups().result().valid}
+    dlq("list")
+    dlq("show", f"{dlq.behaviour}/2/1")
+    assert {group.group_id for group in admin.list_consumer_groups().result().valid} == before
+    (committed,) = live.committed([TopicPartition(dlq.topic, 0)])
+    live.close()
+    assert committed.offset == 0
+
+
+def test_wrong_arguments_are_said_before_any_work(dlq: Dlq) -> None:
+    assert "bad_json" in dlq("list", "--reason", "bad_jsn", status=2)
+    assert "zone" in dlq("list", "--from", "2026-11-24T09:00:00", status=2)
+    dlq.topic = "no-such-topic"
+    assert "no topic 'no-such-topic'" in dlq("list", status=2)
