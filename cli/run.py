@@ -38,6 +38,18 @@ def nearline(context: typer.Context) -> None:
     raise typer.Exit(supervise([sys.executable, "-m", "pipelines.nearline", *arguments]))
 
 
+@run_app.command(context_settings=PASS_ON)
+def archive(context: typer.Context) -> None:
+    """What passes through Kafka becomes Parquet files. Restarted when it fails, unless --supervise=no."""
+    from local.supervisor import supervise
+    from pipelines.archive import run
+
+    arguments = [argument for argument in context.args if not argument.startswith("--supervise=")]
+    if "--supervise=no" in context.args or "--help" in arguments:
+        raise typer.Exit(run(arguments))
+    raise typer.Exit(supervise([sys.executable, "-m", "pipelines.archive", *arguments]))
+
+
 @app.command()
 def import_log(
     bootstrap: str = typer.Option(..., help="Kafka brokers."),

@@ -1,6 +1,7 @@
 """The elements of the track branch: Beam's price is per element, so an element is a batch of one partition."""
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 
 from schemas import BehaviourEvent
 
@@ -21,8 +22,25 @@ class RecordBatch:
     values: list[bytes | None]
     next_offset: int
     """The first offset not in this batch. A batch without records is a tick: it carries progress and the heartbeat."""
-    idle_ms: int | None = None
-    """Wall clock at which the broker was asked, where its answer proved that `next_offset` is the partition's end."""
+    progress_ms: int | None = None
+    """Log clock that is proven to have passed at `next_offset`: no record behind it has an earlier one. None where nothing is."""
+    closing: bool = False
+    """The last batch of a partition in a bounded read: whoever keeps progress notes it now."""
+    lost: bool = False
+    """Without records: those up to `next_offset` were deleted before they were read, and are skipped by choice."""
+
+    def from_offset(self, offset: int) -> "RecordBatch":
+        """The part of it that lies at `offset` and beyond."""
+        if offset <= self.start_offset:
+            return self
+        first = bisect_left(self.offsets, offset)
+        return replace(
+            self,
+            start_offset=offset,
+            offsets=self.offsets[first:],
+            ingest_ms=self.ingest_ms[first:],
+            values=self.values[first:],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +56,5 @@ class EventBatch:
     """Log clock input of each event: append time, or the event's own `ingest_ms` where the job trusts it."""
     events: list[BehaviourEvent]
     next_offset: int
-    idle_ms: int | None = None
+    progress_ms: int | None = None
+    closing: bool = False

@@ -42,7 +42,7 @@ class EventDecoder:
         results = self.decoder.decode(batch.values)
         ingest_ms = batch.ingest_ms
         if self.log_clock == "ingest_ms":
-            results = [_with_ingest_time(*pair) for pair in zip(results, batch.ingest_ms, strict=True)]
+            results = [with_ingest_time(*pair) for pair in zip(results, batch.ingest_ms, strict=True)]
             ingest_ms = [getattr(result, "ingest_ms", 0) for result in results]
         offsets = batch.offsets
         # A rejection is the exception: a batch of events alone is passed on with the lists it came in.
@@ -54,7 +54,6 @@ class EventDecoder:
             results = [results[number] for number in kept]
         else:
             self.limits.passed([False] * len(results))
-        idle_ms = batch.idle_ms if self.log_clock == "append" else None
         events: list[BehaviourEvent] = results  # type: ignore[assignment]
         return EventBatch(
             batch.topic,
@@ -65,7 +64,8 @@ class EventDecoder:
             ingest_ms,
             events,
             batch.next_offset,
-            idle_ms,
+            batch.progress_ms,
+            batch.closing,
         )
 
     def _put_aside(self, batch: RecordBatch, results: list[BehaviourEvent | Rejection]) -> None:
@@ -96,7 +96,7 @@ class DecodeEvents(beam.DoFn):
         yield self._decoder.decode(element)
 
 
-def _with_ingest_time(result: BehaviourEvent | Rejection, append_ms: int) -> BehaviourEvent | Rejection:
+def with_ingest_time(result: BehaviourEvent | Rejection, append_ms: int) -> BehaviourEvent | Rejection:
     """The event, if its own ingest time can drive the log clock."""
     if type(result) is Rejection:
         return result

@@ -30,6 +30,10 @@ class RecordsLost(ReadRefused):
     """Retention deleted records before they were read."""
 
 
+class ArchiveMismatch(ReadRefused):
+    """The archive is another topic's, or was made with another log clock."""
+
+
 class LogEndsEarly(ReadRefused):
     """The log ends before the offset that the store has applied."""
 
@@ -126,6 +130,14 @@ def records_lost(topic: str, partition: int, position: int, beginning: int) -> R
         f"topic {topic} partition {partition}: retention deleted offsets {position} to {beginning - 1} "
         f"({beginning - position} records at most) before they were read. Go on without them with --on_lost_records=skip, "
         "or produce them again from an archive; raise retention.ms above the longest outage you want to survive"
+    )
+
+
+def not_archived(topic: str, partition: int, first: int, next: int, root: str) -> RecordsLost:
+    return RecordsLost(
+        f"topic {topic} partition {partition}: offsets {first} to {next - 1} are neither in the archive {root} nor held by a "
+        "broker. `aigq archive show` lists holes; read a window without them, or go on without these records by "
+        "--on_lost_records=skip"
     )
 
 

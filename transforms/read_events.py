@@ -21,9 +21,10 @@ from apache_beam.io.unbounded_source import (
 )
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 
+from transforms.archived_log import ArchivedLog, archived_log
 from transforms.batches import RecordBatch
 from transforms.drain import DRAINING, TRACKED
-from transforms.read_plan import ReadPlan, ReadSettings
+from transforms.read_plan import GRACE_MS, ReadPlan, ReadSettings
 from transforms.rewinds import REWINDS
 from transforms.shared_log import Fetched, SharedLog, open_log, shared_log
 
@@ -70,14 +71,15 @@ class LogSource(UnboundedSource):
 
     def create_reader(self, options: object, checkpoint_mark: CheckpointMark | None) -> "LogReader":
         if isinstance(checkpoint_mark, LogMark):
-            return LogReader(self, checkpoint_mark.offsets)
+            return LogReader(self, checkpoint_mark.offsets, checkpoint_mark.closed)
         return LogReader(self, {partition: self.plan.starts[partition] for partition in self.partitions})
 
     def get_checkpoint_mark_coder(self) -> "LogMarkCoder":
         return LogMarkCoder(self)
 
-    def log(self) -> SharedLog:
-        return shared_log(self.settings, self.plan, self.partitions)
+    def log(self) -> SharedLog | ArchivedLog:
+        open_one = archived_log if self.settings.archive else shared_log
+        return open_one(self.settings, self.plan, self.partitions)
 
     def finished(self) -> bool:
         """Notes that these partitions are read to their end; says whether now all of the topic are, in this process."""
@@ -88,12 +90,15 @@ class LogSource(UnboundedSource):
 
 @dataclass
 class LogMark(CheckpointMark):
-    """Next offset by partition."""
+    """Next offset by partition, and the partitions of a bounded read whose closing batch was handed out."""
 
     offsets: dict[int, int]
     source: LogSource
+    closed: frozenset[int] = frozenset()
 
     def finalize_checkpoint(self) -> None:
+        if not self.source.settings.done_when_read:
+            return
         if (log := open_log(self.source.plan, self.source.partitions)) is not None:
             log.hint(self.offsets)
 
@@ -105,10 +110,11 @@ class LogMarkCoder(Coder):
         self._source = source
 
     def encode(self, value: LogMark) -> bytes:
-        return msgspec.msgpack.encode(sorted(value.offsets.items()))
+        return msgspec.msgpack.encode((sorted(value.offsets.items()), sorted(value.closed)))
 
     def decode(self, encoded: bytes) -> LogMark:
-        return LogMark(dict(msgspec.msgpack.decode(encoded, type=list[tuple[int, int]])), self._source)
+        offsets, closed = msgspec.msgpack.decode(encoded, type=tuple[list[tuple[int, int]], list[int]])
+        return LogMark(dict(offsets), self._source, frozenset(closed))
 
     def is_deterministic(self) -> bool:
         return True
@@ -117,7 +123,7 @@ class LogMarkCoder(Coder):
 class LogReader(UnboundedReader):
     """Holds positions and batches that are read but not yet handed out; the consumer belongs to the process."""
 
-    def __init__(self, source: LogSource, offsets: Mapping[int, int]):
+    def __init__(self, source: LogSource, offsets: Mapping[int, int], closed: frozenset[int] = frozenset()):
         self._source = source
         self._plan, self._settings = source.plan, source.settings
         self._ends = source.plan.ends
@@ -130,7 +136,8 @@ class LogReader(UnboundedReader):
         now = time.monotonic()
         self._told_at = dict.fromkeys(offsets, now)
         self._proven_ms: dict[int, int] = {}
-        self._to_close: set[int] = set()
+        self._closed = set(closed)
+        self._to_close = {p for p in offsets if self._plan.closes(p)} - closed
         """Partitions of a bounded read whose end is still to be told."""
         self._finished = False
 
@@ -150,6 +157,8 @@ class LogReader(UnboundedReader):
             return False
         self._current = batch = self._ready.popleft()
         self._next[batch.partition] = batch.next_offset
+        if batch.closing:
+            self._closed.add(batch.partition)
         return True
 
     def get_current(self) -> RecordBatch:
@@ -165,7 +174,7 @@ class LogReader(UnboundedReader):
         return MAX_TIMESTAMP if self._finished else MIN_TIMESTAMP
 
     def get_checkpoint_mark(self) -> LogMark:
-        return LogMark(dict(self._next), self._source)
+        return LogMark(dict(self._next), self._source, frozenset(self._closed))
 
     def _rewind(self) -> None:
         for partition, offset in REWINDS.take(self._plan.topic, self._next).items():
@@ -178,6 +187,7 @@ class LogReader(UnboundedReader):
             )
             self._ready = deque(batch for batch in self._ready if batch.partition != partition)
             self._next[partition] = self._read[partition] = offset
+            self._closed.discard(partition)
 
     def _fill(self) -> None:
         open_positions = {
@@ -214,29 +224,33 @@ class LogReader(UnboundedReader):
                 ingest_ms=records.ingest_ms[first : min(last, len(offsets))],
                 values=records.values[first : min(last, len(offsets))],
                 next_offset=end,
+                lost=records.lost,
             )
             self._read[partition] = end
 
-    def _tick(self, log: SharedLog, partition: int, now: float) -> RecordBatch | None:
+    def _tick(self, log: SharedLog | ArchivedLog, partition: int, now: float) -> RecordBatch | None:
         """An empty batch, where it is time for one: with proof of the end, as a heartbeat, or as the last of a bounded read."""
         quiet_s = now - self._told_at[partition]
         if quiet_s < self._settings.tick_ms / 1000:
             return None
-        position, idle_ms = self._read[partition], None
+        position, progress_ms, closing = self._read[partition], None, False
         if self._ends is not None and position >= self._ends[partition]:
             if partition not in self._to_close:
                 return None
             self._to_close.discard(partition)
+            progress_ms, closing = self._plan.end_ms, True
         else:
+            idle_ms = None
             if self._ends is None and self._settings.log_clock == "append":
                 idle_ms = log.proven_end(partition, position)
-            if idle_ms is None or idle_ms <= self._proven_ms.get(partition, 0):
-                if quiet_s < HEARTBEAT_S:
-                    return None
-                idle_ms = None
-            else:
+            if idle_ms is not None and idle_ms > self._proven_ms.get(partition, 0):
                 self._proven_ms[partition] = idle_ms
-        return RecordBatch(self._plan.topic, self._plan.topic_id, partition, position, [], [], [], position, idle_ms)
+                progress_ms = idle_ms - GRACE_MS
+            elif quiet_s < HEARTBEAT_S:
+                return None
+        return RecordBatch(
+            self._plan.topic, self._plan.topic_id, partition, position, [], [], [], position, progress_ms, closing
+        )
 
     def _finish_at_end(self) -> None:
         if self._ends is None or self._to_close:

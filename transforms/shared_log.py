@@ -41,6 +41,8 @@ class Fetched:
     values: list[bytes | None]
     next_offset: int
     """Behind the last record, or further where the log has a hole (transaction markers, skipped records)."""
+    lost: bool = False
+    """No records: they were deleted before they were read, and are skipped by choice."""
 
 
 class SharedLog:
@@ -143,7 +145,7 @@ class SharedLog:
 
     def _skip_what_is_gone(self) -> dict[int, Fetched]:
         skipped = {
-            partition: Fetched([], [], [], beginning)
+            partition: Fetched([], [], [], beginning, lost=True)
             for partition, beginning in self._watch.gone.items()
             if self._at.get(partition, beginning) < beginning
         }
@@ -250,6 +252,13 @@ def shared_log(settings: ReadSettings, plan: ReadPlan, partitions: tuple[int, ..
         if log is None or log.closed:
             log = _LOGS[key] = SharedLog(settings, plan, partitions)
         return log
+
+
+def hint_offsets(plan: ReadPlan, offsets: Mapping[int, int]) -> None:
+    """Tells the group how far a job is that does not work on records when it is handed them (`done_when_read`)."""
+    for (id, partitions), log in list(_LOGS.items()):
+        if id == plan.id and (ours := {p: at for p, at in offsets.items() if p in partitions}):
+            log.hint(ours)
 
 
 @atexit.register

@@ -26,9 +26,6 @@ LOG = logging.getLogger(__name__)
 
 PROGRESS_MS = 100
 """A shard without events is told the log clock this often, so that its due changes fire."""
-GRACE_MS = 150
-"""At a proven end the log clock follows the wall clock this far behind: a record that was being appended while the broker
-answered still carries an earlier time. Measured appends stay below 50 ms; a later one is clamped and counted."""
 MOST_CONFLICTS = 20
 """Saves of one batch that may meet a state changed by the other stage. More means a second writer that is not fenced."""
 
@@ -50,7 +47,7 @@ class PartitionPosition:
     clock_ms: int = 0
     """Log clock at `next_offset`: running maximum of ingest time."""
     idle_floor_ms: int = 0
-    """Progress made by wall clock at a proven end; an earlier record is clamped to it."""
+    """Progress made without a record (at a proven end, at the end of a window); an earlier record is clamped to it."""
     saved_at: dict[int, float] = field(default_factory=dict)
     """Monotonic seconds of each shard's last save."""
     seen: dict[int, int] = field(default_factory=dict)
@@ -85,7 +82,7 @@ class Tracker:
         due_for_progress = [
             shard
             for shard in range(self.store.shards)
-            if shard in arrivals or now - position.saved_at.get(shard, 0.0) >= PROGRESS_MS / 1000
+            if batch.closing or shard in arrivals or now - position.saved_at.get(shard, 0.0) >= PROGRESS_MS / 1000
         ]
         for shard in position.applied:
             if shard not in due_for_progress and position.ends(shard) >= batch.start_offset:
@@ -132,8 +129,8 @@ class Tracker:
                 clamped += 1
             shard = zlib.crc32(event.user.encode()) % shards
             arrivals.setdefault(shard, []).append((Arrival(partition, offset, clock), event))
-        if batch.idle_ms is not None:
-            clock = position.idle_floor_ms = max(clock, batch.idle_ms - GRACE_MS)
+        if batch.progress_ms is not None:
+            clock = position.idle_floor_ms = max(clock, batch.progress_ms)
         if clamped:
             metrics.CLAMPED.labels(partition).inc(clamped)
         position.clock_ms, position.next_offset = clock, batch.next_offset

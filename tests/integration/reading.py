@@ -15,8 +15,8 @@ LONGEST_S = 90.0
 _COLLECTED: dict[str, list[RecordBatch]] = {}
 
 
-def settings_for(bootstrap: str, topic: str) -> ReadSettings:
-    return ReadSettings({"bootstrap.servers": bootstrap}, topic, start="earliest")
+def settings_for(bootstrap: str, topic: str, archive: str = "") -> ReadSettings:
+    return ReadSettings({"bootstrap.servers": bootstrap}, topic, start="earliest", archive=archive)
 
 
 def produce(bootstrap: str, topic: str, partition: int, numbers: Iterable[int]) -> None:
@@ -74,7 +74,7 @@ class Reading:
         return [int(value or b"") for batch in self.batches if batch.partition == partition for value in batch.values]
 
     def proofs(self, partition: int) -> list[RecordBatch]:
-        return [batch for batch in self.batches if batch.partition == partition and batch.idle_ms is not None]
+        return [batch for batch in self.batches if batch.partition == partition and batch.progress_ms is not None]
 
 
 class Collect(beam.DoFn):

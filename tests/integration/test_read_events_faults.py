@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from apache_beam.utils.timestamp import MAX_TIMESTAMP
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # pyright: ignore[reportPrivateImportUsage]
 
@@ -14,7 +15,7 @@ from local.kafka import kafka as start_kafka
 from local.topics import create_topics
 from tests.integration.reading import Reading, produce, settings_for
 from transforms.log_position import PartitionsGrew, RecordsLost, TopicRecreated, WrongTimestampType
-from transforms.read_plan import plan_read
+from transforms.read_plan import GRACE_MS, plan_read
 from transforms.shared_log import close_logs
 
 FreshTopic = Callable[..., str]
@@ -169,6 +170,14 @@ def test_a_window_of_time_is_read_and_nothing_beside_it(kafka: Kafka, fresh_topi
     plan = plan_read(settings)
     assert plan.starts == {0: 100, 1: 0}
     assert plan.ends == {0: 200, 1: 0}
+    reading = Reading(settings, plan)
+    reading.until(lambda: reading.reader.get_watermark() == MAX_TIMESTAMP)
+    assert reading.numbers(0) == list(range(100, 200))
+    last = {batch.partition: batch for batch in reading.batches}
+    assert {(p, at.next_offset, at.progress_ms, at.closing) for p, at in last.items()} == {
+        (0, 200, bounds[2], True),
+        (1, 0, bounds[2], True),
+    }
     with pytest.raises(ValueError, match="lies in the future"):
         plan_read(replace(settings, end="2999-01-01T00:00:00Z"))
 
@@ -195,8 +204,10 @@ def test_markers_of_transactions_are_holes_and_an_open_transaction_is_no_proven_
     producer.flush(30)
     heard = len(reading.batches)
     opened_ms = time.time() * 1000
-    reading.until(lambda: sum(batch.idle_ms is None for batch in reading.batches[heard:]) >= 2)
-    assert all(batch.idle_ms is None or batch.idle_ms <= opened_ms for batch in reading.batches[heard:])
+    reading.until(lambda: sum(batch.progress_ms is None for batch in reading.batches[heard:]) >= 2)
+    assert all(
+        batch.progress_ms is None or batch.progress_ms + GRACE_MS <= opened_ms for batch in reading.batches[heard:]
+    )
     producer.commit_transaction(30)
     reading.until(lambda: reading.numbers(0)[-1] == 6)
 

@@ -7,10 +7,10 @@ import pytest
 
 from interest import EMPTY, Arrival, TriggerPolicy, decode, due_ms, encode, expire, fold
 from schemas import BehaviourEvent, DeadLetter, Item
-from store.client import Fired, NamespaceMeta, ShopperStore, StateChange
+from store.client import Applied, Fired, NamespaceMeta, ShopperStore, StateChange
 from transforms.batches import EventBatch
 from transforms.dead_letter_limits import DeadLetterLimits, TooManyDeadLetters
-from transforms.track_interest import GRACE_MS, Tracker, encode_change
+from transforms.track_interest import Tracker, encode_change
 
 T0 = 1_700_000_000_000
 POLICY = TriggerPolicy()
@@ -46,7 +46,9 @@ def history(seed: int, events: int = 400, users: int = 30) -> list[tuple[int, Be
     return records
 
 
-def batch(records: list[tuple[int, BehaviourEvent]], start: int, end: int, idle_ms: int | None = None) -> EventBatch:
+def batch(
+    records: list[tuple[int, BehaviourEvent]], start: int, end: int, progress_ms: int | None = None
+) -> EventBatch:
     chosen = records[start:end]
     return EventBatch(
         "behaviour",
@@ -57,7 +59,7 @@ def batch(records: list[tuple[int, BehaviourEvent]], start: int, end: int, idle_
         [clock for clock, _ in chosen],
         [event for _, event in chosen],
         end,
-        idle_ms,
+        progress_ms,
     )
 
 
@@ -166,13 +168,21 @@ def test_a_state_that_the_other_stage_changed_meanwhile_is_folded_again(store):
     assert store.fired() == changes == 1
 
 
-def test_idle_time_moves_progress_only_up_to_the_grace_and_never_back(store):
+def test_time_that_passes_without_records_moves_progress_and_never_back(store):
     current = tracker(store)
-    current.track(batch([], 0, 0, idle_ms=T0))
-    assert {a.clock_ms for a in store.applied(0).values()} == {T0 - GRACE_MS}
+    current.track(batch([], 0, 0, progress_ms=T0))
+    assert {a.clock_ms for a in store.applied(0).values()} == {T0}
     late = (T0 - 10_000, BehaviourEvent("a", "ann", "search", T0, query="tv"))
     current.track(batch([late], 0, 1))
-    assert states_in(store, ["ann"])["ann"].newest_ms == T0 - GRACE_MS
+    assert states_in(store, ["ann"])["ann"].newest_ms == T0
+
+
+def test_the_end_of_a_window_is_noted_by_every_shard_at_once(store):
+    current = tracker(store)
+    current.track(batch([], 0, 0, progress_ms=T0))
+    current.track(batch([(T0 + 1, BehaviourEvent("a", "ann", "search", T0, query="tv"))], 0, 1))
+    current.track(replace(batch([], 1, 1, progress_ms=T0 + 60_000), closing=True))
+    assert set(store.applied(0).values()) == {Applied(1, T0 + 60_000)}
 
 
 def test_a_record_that_breaks_the_fold_becomes_a_letter_and_its_shopper_alone_is_quarantined(store):

@@ -30,10 +30,10 @@ def search(id: str, ingest_ms: int | None = None) -> bytes:
     return encode(BehaviourEvent(id, "u1", "search", NOW, query="red shoes", ingest_ms=ingest_ms))
 
 
-def batch(values: Sequence[bytes | None], start: int = 0, idle_ms: int | None = None) -> RecordBatch:
+def batch(values: Sequence[bytes | None], start: int = 0, progress_ms: int | None = None) -> RecordBatch:
     offsets = list(range(start, start + len(values)))
     return RecordBatch(
-        "behaviour", "id", 3, start, offsets, [NOW] * len(values), list(values), start + len(values), idle_ms
+        "behaviour", "id", 3, start, offsets, [NOW] * len(values), list(values), start + len(values), progress_ms
     )
 
 
@@ -58,8 +58,8 @@ def test_events_keep_their_offsets_around_a_dead_record() -> None:
 
 def test_a_batch_without_records_passes_progress_on() -> None:
     decoder, _ = event_decoder()
-    tick = decoder.decode(batch([], start=5, idle_ms=NOW))
-    assert (tick.events, tick.next_offset, tick.idle_ms) == ([], 5, NOW)
+    tick = decoder.decode(batch([], start=5, progress_ms=NOW))
+    assert (tick.events, tick.next_offset, tick.progress_ms) == ([], 5, NOW)
 
 
 def test_a_batch_of_dead_records_still_moves_the_offset() -> None:
@@ -71,9 +71,8 @@ def test_a_batch_of_dead_records_still_moves_the_offset() -> None:
 def test_an_imported_log_drives_the_clock_by_its_own_ingest_time() -> None:
     decoder, letters = event_decoder("ingest_ms")
     past = 1_313_000_000_000
-    events = decoder.decode(batch([search("a", past), search("b", NOW + 60_000)], idle_ms=NOW))
+    events = decoder.decode(batch([search("a", past), search("b", NOW + 60_000)]))
     assert events.ingest_ms == [past, NOW + 60_000]
-    assert events.idle_ms is None, "wall time says nothing about an imported log"
     assert letters == []
 
 
