@@ -1,12 +1,12 @@
 """Walking over a whole namespace: for operators' commands, never for the job. Each shopper comes once or more (SCAN)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from schemas import QueryRun
 from store.codec import decode_runs
 from store.reading import read_request
 from store.states import States
-from store.values import Request, StoredState
+from store.values import Ended, Request, StoredState
 
 AT_ONCE = 1_000
 """Keys asked for in one call: the server answers others in between."""
@@ -54,15 +54,42 @@ class Scanning(States):
 
     def waiting(self) -> Iterator[tuple[str, Request]]:
         """Every request that waits, of low priority or not."""
+        yield from self._requests("wait:req")
+
+    def leased(self) -> Iterator[tuple[str, Request]]:
+        """Every request that a worker holds."""
+        yield from self._requests("lease:req")
+
+    def _requests(self, key: str) -> Iterator[tuple[str, Request]]:
         for shard in self._shards:
-            found = self.calls.one("waiting", "HGETALL", shard.key("wait:req"))
+            found = self.calls.one("requests", "HGETALL", shard.key(key))
             for user, value in found.items():
                 request = read_request(value)
                 assert request is not None
                 yield user.decode(), request
+
+    def outcomes_after(self, seen: Mapping[int, str]) -> tuple[list[Ended], dict[int, str]]:
+        """Requests that ended after a look that reached as far as `seen` (shard -> its own word; empty: all that are kept), and
+        how far this look reaches. A shard keeps the newest ten thousand or so: look more often than that."""
+        commands = []
+        for shard in self._shards:
+            begin = f"({seen[shard.number]}" if shard.number in seen else "-"
+            commands.append(("XRANGE", shard.key("outcomes"), begin, "+"))
+        ended: list[Ended] = []
+        reached = dict(seen)
+        for shard, reply in zip(self._shards, self.calls.many("outcomes", commands), strict=True):
+            ended += (read_ended(id, fields) for id, fields in reply.value)
+            if reply.value:
+                reached[shard.number] = reply.value[-1][0].decode()
+        return ended, reached
 
     def _scan(self, kind: str) -> Iterator[list[str]]:
         marker = f"}}:{kind}:".encode()
         for keys in self.calls.scan(f"{self.namespace}:{{s[0-9][0-9][0-9]}}:{kind}:*", AT_ONCE):
             if keys:
                 yield [key.split(marker, 1)[1].decode() for key in keys]
+
+
+def read_ended(id: bytes, fields: Mapping[bytes, bytes]) -> Ended:
+    run, user, outcome = (fields[name].decode() for name in (b"run", b"user", b"outcome"))
+    return Ended(run, user, outcome, int(fields[b"as_of"]), int(id.split(b"-")[0]))

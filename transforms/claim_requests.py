@@ -2,7 +2,8 @@
 
 Each look at the store does two things. Shoppers whose change has come due while they were silent are fired (`expire`, by
 the log clock that the tracking has saved). Then as many requests are claimed as the engine takes, newest first, so that
-overload costs age and never memory. Between two looks the source wakes for every result, so that no finished list waits.
+overload costs age and never memory; those of low priority (a backfill's) after all others, and few at once. Between two looks
+the source wakes for every result, so that no finished list waits.
 """
 
 import logging
@@ -42,10 +43,13 @@ class Claimer:
         max_age_s: float = 3_600.0,
         catch_up_s: float = 30.0,
         poll_s: float = 0.05,
+        low_in_flight: int = 64,
     ):
         """
-        max_age_s: by the log clock; 0 for never.
-        catch_up_s: so far behind the wall clock the tracking may be before claims wait for it, and so long they wait at most.
+        max_age_s: by the log clock; 0 for never. What an operator asked for has no age.
+        catch_up_s: so far behind the wall clock the tracking may be before claims wait for it, and so long they wait at most;
+            those of low priority wait for as long as it is behind.
+        low_in_flight: requests of low priority that this worker holds at once.
         """
         self._store = store
         self._policy = policy
@@ -53,6 +57,7 @@ class Claimer:
         self._max_age_ms = int(max_age_s * 1000)
         self._catch_up_ms = int(catch_up_s * 1000)
         self._poll_s = poll_s
+        self._low_in_flight = low_in_flight
         self._next_look = 0.0
         self._active_at = time.monotonic()
         self._behind_since: float | None = None
@@ -112,18 +117,24 @@ class Claimer:
         return (time.monotonic() - self._behind_since) * 1000 < self._catch_up_ms
 
     def _claim(self, progress: Mapping[tuple[int, int], Applied]) -> list[Claim]:
-        claims = self._store.claim(self._generation.room(), self._generation.lease_ms)
+        claims = self._store.claim(self._generation.room(), self._generation.lease_ms, self._low_room())
         if not self._max_age_ms or not claims:
             return claims
         # Age is by the log clock, like everything that decides: an imported log of years ago is not old.
         clock_ms = max((applied.clock_ms for applied in progress.values()), default=0)
         young: list[Claim] = []
         for claim in claims:
-            if clock_ms - decode_change(claim.blob).as_of_ms <= self._max_age_ms:
+            change = decode_change(claim.blob)
+            if change.origin or clock_ms - change.as_of_ms <= self._max_age_ms:
                 young.append(claim)
             elif self._store.finish(claim.user, claim.run_id, "expired"):
                 metrics.REQUESTS.labels("expired").inc()
         return young
+
+    def _low_room(self) -> int:
+        if self._behind_since is not None:
+            return 0
+        return max(0, self._low_in_flight - self._generation.asked_for_in_flight)
 
     def _report(self, now: float) -> None:
         if now - self._reported_at < REPORT_S:
@@ -132,6 +143,7 @@ class Claimer:
         depth = self._store.depth()
         metrics.QUEUE_DEPTH.labels("waiting").set(depth.waiting)
         metrics.QUEUE_DEPTH.labels("leased").set(depth.leased)
+        metrics.QUEUE_DEPTH.labels("low").set(depth.low)
         age_s = 0.0 if depth.oldest_as_of_ms is None else max(0.0, time.time() - depth.oldest_as_of_ms / 1000)
         metrics.QUEUE_AGE.set(age_s)
 

@@ -77,6 +77,11 @@ class Generation:
         return len(self._submitted)
 
     @property
+    def asked_for_in_flight(self) -> int:
+        """Of them those that an operator asked for."""
+        return sum(bool(submitted.change.origin) for submitted in list(self._submitted.values()))
+
+    @property
     def lease_ms(self) -> int:
         return self._lease_ms
 

@@ -16,7 +16,7 @@ STORE_RETRIES = Counter("aigq_store_retries", "Calls to the store that were repe
 LAG = Gauge("aigq_lag_records", "Records in the log that are not yet in the store", ["partition"])
 PROGRESS_AGE = Gauge("aigq_progress_age_seconds", "Wall clock minus saved log clock", ["partition"])
 QUEUE_DEPTH = Gauge("aigq_queue_requests", "Requests waiting or in flight", ["state"])
-"""state: waiting, leased."""
+"""state: waiting, leased, low (waiting, of low priority: not among `waiting`)."""
 QUEUE_AGE = Gauge("aigq_queue_oldest_seconds", "Age of the oldest waiting request")
 ENGINE_ROOM = Gauge("aigq_engine_room_requests", "Requests the engine would take now")
 ENGINE_STATE = Gauge("aigq_engine_state", "0 starting, 1 ready, 2 busy, 3 dead")
