@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from local import process
@@ -100,7 +100,7 @@ def test_every_offset_is_archived_once_after_any_kills(
 def test_exposures_are_archived_with_their_fields_and_sigterm_ends_the_job(kafka: Kafka, tmp_path: Path) -> None:
     topic = f"archived-{uuid.uuid4().hex[:8]}"
     create_topics(kafka.bootstrap, (topic, f"{topic}-exposure", f"{topic}-runs"), partitions=1)
-    shown = [Exposure(f"x{n}", f"u{n}", 1_795_485_600_000 + n, ("red shoes", "socks"), (1,)) for n in range(20)]
+    shown = [Exposure(f"x{n}", f"u{n}", 1_763_949_600_000 + n, ("red shoes", "socks"), (1,)) for n in range(20)]
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     for number, exposure in enumerate(shown):
         producer.produce(f"{topic}-exposure", encoder_for(Exposure, ("avro", "json")[number % 2])(exposure))
@@ -151,8 +151,6 @@ def test_an_archive_whose_files_are_gone_is_not_begun_anew_in_silence(
         kafka.bootstrap, str(tmp_path / "empty"), topic=topic, exposure_topic="", results_topic="", group=topic
     )
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-
     told = ConsumerGroupTopicPartitions(topic, [TopicPartition(topic, 0, 10)])
     for answer in admin.alter_consumer_group_offsets([told]).values():
         answer.result(30)

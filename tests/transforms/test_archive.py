@@ -32,8 +32,8 @@ from transforms.batches import RecordBatch
 from transforms.log_position import ArchiveMismatch
 from transforms.read_plan import ReadPlan
 
-T0 = 1_795_485_600_000
-"""2026-11-24T02:00:00Z: the begin of an hour."""
+T0 = 1_763_949_600_000
+"""2025-11-24T02:00:00Z: the begin of an hour."""
 encode = encoder_for(BehaviourEvent)
 
 
@@ -74,7 +74,7 @@ def test_a_file_is_named_by_hour_partition_and_offsets_and_its_name_is_read_agai
     archiver(tmp_path, of=plan(12_345, 13_000)).take(batch(12_345, [T0 + 5] * 655))
     (file,) = files_of(str(tmp_path), EVENTS)
     assert Path(file.path).relative_to(tmp_path).as_posix() == (
-        "events/day=2026-11-24/hour=02/p00000-o000000012345-000000013000.parquet"
+        "events/day=2025-11-24/hour=02/p00000-o000000012345-000000013000.parquet"
     )
     assert file == ArchivedFile(0, 12_345, 13_000, T0, file.path, Path(file.path).stat().st_size)
     facts = facts_of(file)
@@ -199,7 +199,7 @@ def test_holes_of_the_log_are_covered_and_lost_records_are_not(tmp_path: Path) -
 def test_a_half_written_file_is_none_and_goes_at_the_next_start(tmp_path: Path) -> None:
     archiver(tmp_path, of=plan(0, 3)).take(batch(0, [T0] * 3))
     left = (
-        tmp_path / "events" / "day=2026-11-24" / "hour=02" / f"p00000-o000000000003-000000000009.parquet{BEING_WRITTEN}"
+        tmp_path / "events" / "day=2025-11-24" / "hour=02" / f"p00000-o000000000003-000000000009.parquet{BEING_WRITTEN}"
     )
     left.write_bytes(b"half")
     assert ranges(tmp_path) == [(0, 3)]
