@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pipelines.options import NearlineSettings
 
 STORE = typer.Option("redis://127.0.0.1:6379", "--store", envvar="AIGQ_STORE", help="URL of the key-value store.")
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Of commands that take the options of `aigq run nearline` too."""
+EXECUTE = typer.Option(False, "--execute", help="Do it; without, only say what would be done.")
 NAMESPACE = typer.Option("live", "--namespace", envvar="AIGQ_NAMESPACE", help="Namespace of the keys.")
 
 

@@ -5,10 +5,8 @@ import typer
 from cli.options import STORE, nearline_settings, reader, writer
 
 app = typer.Typer()
-PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 FROM = typer.Option(..., "--from", help="Begin of the window, by the log clock: ISO with zone, or epoch ms.")
 TO = typer.Option(..., "--to", help="End of the window; itself not in it.")
-EXECUTE = typer.Option(False, "--execute", help="Do it; without, only say what would be done.")
 
 
 @app.command(context_settings=PASS_ON)

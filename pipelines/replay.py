@@ -112,7 +112,7 @@ def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into:
         run.note(checkpoint=run.progress.checkpoint or _first(settings, window), now=True)
         checkpoint = msgspec.json.decode(run.progress.checkpoint, type=ReplayCheckpoint)
         ours = replace(apart(settings), namespace=into, group=run.id)
-        shadow = worker.new_store(ours)
+        shadow = worker.new_store(ours, into)
         if checkpoint.phase == "state":
             _state_as_of(run, ours, live, window, argv)
             checkpoint = ReplayCheckpoint("window", checkpoint.plan)
@@ -140,12 +140,12 @@ def _state_as_of(
 ) -> None:
     """The shadow's state at the window's begin, decided by the policy of the live namespace."""
     pinned = live.pinned()
-    shadow = worker.new_store(settings)
+    shadow = worker.new_store(settings, settings.namespace)
     if pinned and shadow.pinned() is None:
         shadow.open(replace(pinned, shards=settings.shards or pinned.shards))
     until = replace(settings.without_trigger(), stages="track", end=str(window.from_ms))
     track_into(run, until, argv, requests=False)
-    shadow = worker.new_store(until)
+    shadow = worker.new_store(until, until.namespace)
     shadow.begin("replay")
     fire_all_due(shadow, until, "replay", requests=False)
 

@@ -30,7 +30,7 @@ def track_into(run: Running, settings: NearlineSettings, argv: Sequence[str], re
     requests: False moves states and asks for no lists. `argv`: Beam's options.
     Raises Stopped where an operator or a signal asked for it, else what the nearline job raises.
     """
-    store = worker.new_store(settings)
+    store = worker.new_store(settings, settings.namespace)
     job, plan = prepare_in(settings, store)
     assert plan is not None
     assert plan.ends is not None, "a bounded read"

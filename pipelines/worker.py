@@ -67,11 +67,12 @@ def once_per_process(make: Callable[["Job"], Made]) -> Callable[["Job"], Made]:
 
 
 def new_store(settings: NearlineSettings, namespace: str = "") -> ShopperStore:
-    """namespace: another one than the settings' name stands for now."""
+    """namespace: exactly this one, whatever the settings' name stands for now."""
     return ShopperStore(
         settings.store,
         namespace or settings.namespace,
         settings.shards or None,
+        literal=bool(namespace),
         ttl_s=settings.state_ttl_days * 86_400,
         runs_ttl_s=settings.list_ttl_days * 86_400,
         runs_kept=settings.runs_kept,

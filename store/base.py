@@ -38,6 +38,7 @@ class StoreBase:
         deadline_s: float = 60.0,
         cluster: bool = False,
         follow_s: float | None = None,
+        literal: bool = False,
         on_retry: Callable[[str], None] = lambda call: None,
     ) -> None:
         """
@@ -52,10 +53,12 @@ class StoreBase:
         deadline_s: seconds that one call is retried.
         follow_s: for readers that live long: seconds after which a list is read where the name points now. None for writers: they
             stay in the namespace that they began in, and are fenced when the name moves.
+        literal: `namespace` is one, also where a name like it points elsewhere.
         """
         self.name = namespace
         """As given: a namespace, or a name that points to one."""
         self._follow_s, self._followed_at = follow_s, time.monotonic()
+        self._literal = literal
         self._given_shards = shards
         self._ttl_ms, self._runs_ttl_ms = int(ttl_s * 1000), int(runs_ttl_s * 1000)
         self._tombstone_ttl_ms = int(tombstone_ttl_s * 1000)
@@ -70,7 +73,7 @@ class StoreBase:
     @cached_property
     def namespace(self) -> str:
         """The namespace that the name points to; the name itself where it points nowhere."""
-        return self._pointed_to()
+        return self.name if self._literal else self._pointed_to()
 
     def _pointed_to(self) -> str:
         pointer = self.calls.one("pointer", "HGET", POINTERS, self.name)

@@ -1,0 +1,176 @@
+"""Makes a namespace anew from archive and log, checks it against an independent count, and moves the name to it.
+
+For a store that was lost, a fold that was wrong, a topic that was recreated or grew, another number of shards. Reads go on
+from the old namespace until the name is moved; no list becomes older by it.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Literal
+
+import msgspec
+
+from interest import FOLD_VERSION
+from pipelines import worker
+from pipelines.move_name import move_name, restore
+from pipelines.nearline import read_settings
+from pipelines.operation import Running, running
+from pipelines.options import NearlineSettings
+from pipelines.recount import Recount, differences
+from pipelines.replay import apart
+from pipelines.track_into import track_into
+from schemas import QueryRun
+from schemas.codec import decoder_for
+from store.base import DEFAULT_SHARDS
+from store.client import NamespaceMeta, NamespaceMismatch, ShopperStore
+from transforms.dead_letter_limits import DeadLetterLimits
+from transforms.dead_letters import DeadLetterWriter
+from transforms.decode_events import EventDecoder
+from transforms.read_plan import ReadSettings, plan_read
+from transforms.read_through import read_through
+from transforms.stored_lists import stored_lists
+
+LOG = logging.getLogger(__name__)
+SHOWN = 5
+
+
+class CountsDiffer(NamespaceMismatch):
+    """The rebuilt namespace is not what the log says: it is not put in place. A person looks why."""
+
+
+class RebuildAsked(msgspec.Struct, frozen=True):
+    """What was asked for: the same again goes on with it."""
+
+    archive: str
+    topic: str
+    shards: int
+    trigger: dict[str, float]
+
+
+Phase = Literal["fold", "lists", "verify", "move"]
+
+
+class RebuildCheckpoint(msgspec.Struct, frozen=True):
+    namespace: str
+    phase: Phase = "fold"
+
+
+def preview(settings: NearlineSettings, live: ShopperStore) -> str:
+    """What `--execute` would do."""
+    plan = plan_read(_whole(settings))
+    assert plan.ends is not None
+    records = sum(end - plan.starts[p] for p, end in plan.ends.items())
+    where = f"archive {settings.archive} and topic {settings.topic}" if settings.archive else f"topic {settings.topic}"
+    held = live.pinned()
+    return "\n".join(
+        [
+            f"read      {records:,} records from {where}: offsets "
+            + ", ".join(f"{p}:{plan.starts[p]}-{end}" for p, end in sorted(plan.ends.items())),
+            f"into      a fresh namespace with {_shards(settings, held)} shards, trigger policy {settings.policy_of(held).version}",
+            f"lists     those of {live.namespace!r}"
+            + (f", of topic {settings.results_topic}" if settings.results_topic else "")
+            + (" and of the archive" if settings.archive else "")
+            + " are put back; what has none is generated after the move",
+            f"then      the counts are checked, and {live.name!r} (now {live.namespace!r}) stands for the fresh one",
+            "nothing was written; --execute does it",
+        ]
+    )
+
+
+def rebuild(settings: NearlineSettings, live: ShopperStore, argv: Sequence[str]) -> str:
+    """Returns the operation's id. Raises CountsDiffer, Stopped, NamespaceInUse, and what the nearline job raises."""
+    asked = RebuildAsked(settings.archive, settings.topic, settings.shards, settings.given_trigger())
+    with running(live, "rebuild", asked) as run:
+        if not run.progress.checkpoint:
+            fresh_name = f"{live.name}-{datetime.now(UTC).strftime('%Y%m%dt%H%M%S')}"
+            _reach(run, RebuildCheckpoint(fresh_name))
+        checkpoint = msgspec.json.decode(run.progress.checkpoint, type=RebuildCheckpoint)
+        ours = replace(apart(settings), namespace=checkpoint.namespace, group=run.id, stages="track", end="now")
+        fresh = _opened(ours, live)
+        if checkpoint.phase == "fold":
+            track_into(run, ours, argv)
+            checkpoint = _reach(run, RebuildCheckpoint(checkpoint.namespace, "lists"))
+        if checkpoint.phase == "lists":
+            put_back = _put_lists_back(run, settings, live, fresh)
+            run.save(counts=run.progress.counts | {"lists put back": put_back})
+            checkpoint = _reach(run, RebuildCheckpoint(checkpoint.namespace, "verify"))
+        if checkpoint.phase == "verify":
+            checked = verify(ours, fresh)
+            run.save(counts=run.progress.counts | {"shoppers checked": checked})
+            _reach(run, RebuildCheckpoint(checkpoint.namespace, "move"))
+        fresh.begin("rebuild")
+        move_name(live.name, fresh, run.id, "rebuild", lambda: track_into(run, ours, argv) and None)
+        run.save(note=f"{live.name!r} stands for {fresh.namespace!r}; `aigq drop {live.namespace}` removes the old one")
+        return run.id
+
+
+def verify(settings: NearlineSettings, store: ShopperStore) -> int:
+    """Counts the log again up to where the namespace is. Returns how many shoppers agree; raises CountsDiffer."""
+    pinned = store.pinned()
+    assert pinned is not None
+    at = {p: min(a.next_offset for a in store.applied(p).values()) for p in range(pinned.partitions)}
+    whole = _whole(settings)
+    plan = replace(plan_read(whole), ends=at, end_ms=None)
+    count = Recount(settings.policy_of(pinned))
+    decoder = event_decoder(settings)
+    for batch in read_through(whole, plan):
+        count.add(decoder.decode(batch))
+    counts = count.counts()
+    wrong = list(islice(differences(store, counts), 1_000))
+    if wrong:
+        raise CountsDiffer(
+            f"namespace {store.namespace!r}: {len(wrong)} of {len(counts):,} shoppers differ from the log (at most 1,000 are "
+            f"counted), so {store.namespace!r} was not put in place. The first: {'; '.join(wrong[:SHOWN])}. Look at them with "
+            f"`aigq explain USER --namespace {store.namespace}`, then `aigq drop` it"
+        )
+    return len(counts)
+
+
+def event_decoder(settings: NearlineSettings) -> EventDecoder:
+    """The job's decoder, for records whose letters were written when the job met them."""
+    limits = DeadLetterLimits(1.0, 0)
+    decode = decoder_for(settings.format, settings.schema_registry, settings.mapper)
+    return EventDecoder(decode, DeadLetterWriter(settings.kafka, ""), limits, settings.log_clock)  # type: ignore[arg-type]
+
+
+def _reach(run: Running, checkpoint: RebuildCheckpoint) -> RebuildCheckpoint:
+    run.note(checkpoint=msgspec.json.encode(checkpoint).decode(), now=True)
+    return checkpoint
+
+
+def _whole(settings: NearlineSettings) -> ReadSettings:
+    return replace(read_settings(settings), group="", start="earliest", end="now")
+
+
+def _opened(settings: NearlineSettings, live: ShopperStore) -> ShopperStore:
+    """The fresh namespace, pinned to the log as it is now and to the policy of the old one."""
+    fresh = worker.new_store(settings, settings.namespace)
+    if fresh.pinned() is None:
+        held, plan = live.pinned(), plan_read(_whole(settings))
+        policy, shards = settings.policy_of(held), _shards(settings, held)
+        identity = (settings.topic, plan.topic_id, plan.partitions, "murmur2", shards, FOLD_VERSION)
+        fresh = worker.new_store(replace(settings, shards=shards), settings.namespace)
+        fresh.open(NamespaceMeta(*identity, policy.version, policy.to_json()))
+    return fresh
+
+
+def _shards(settings: NearlineSettings, held: NamespaceMeta | None) -> int:
+    return settings.shards or (held.shards if held else DEFAULT_SHARDS)
+
+
+def _put_lists_back(run: Running, settings: NearlineSettings, live: ShopperStore, fresh: ShopperStore) -> int:
+    fresh.begin("rebuild")
+    revoked, put_back = live.revoked(), 0
+    for version in revoked:
+        fresh.revoke(version)
+    sources: list[Iterable[tuple[str, Sequence[QueryRun]]]] = [live.scan_runs()] if live.pinned() else []
+    if settings.results_topic:
+        sources.append(stored_lists(replace(read_settings(settings), topic=settings.results_topic)))
+    for lists in sources:
+        for stored in restore(fresh, lists, revoked, "rebuild"):
+            put_back += stored
+            run.note(counts=run.progress.counts | {"lists put back": put_back})
+    return put_back
