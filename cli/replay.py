@@ -2,7 +2,7 @@
 
 import typer
 
-from cli.options import STORE, nearline_settings, reader, writer
+from cli.options import EXECUTE, PASS_ON, STORE, nearline_settings, reader, writer
 
 app = typer.Typer()
 FROM = typer.Option(..., "--from", help="Begin of the window, by the log clock: ISO with zone, or epoch ms.")
@@ -39,6 +39,43 @@ def replay(
         typer.echo(pipeline.replay(settings, live, window, into, context.args))
     else:
         typer.echo(pipeline.preview(settings, window, into, pipeline.plan_replay(settings, window), live.pinned()))
+
+
+@app.command()
+def diff(
+    here: str = typer.Argument(help="A namespace, as `live`."),
+    there: str = typer.Argument(help="Another one, as the shadow of a replay."),
+    begin: str = typer.Option(
+        "", "--from", help="Begin of the window; that of the replay into THERE where it is left out."
+    ),
+    end: str = typer.Option("", "--to", help="Its end."),
+    store: str = STORE,
+    bootstrap: str = typer.Option(
+        "", help="Kafka brokers: compares with all lists of the results topic, not the few kept."
+    ),
+    results_topic: str = typer.Option("query-runs", "--results_topic", help="The results topic of HERE."),
+    archive: str = typer.Option("", help="Archive of the results topic."),
+    most: int = typer.Option(10, help="Shoppers shown."),
+    as_json: bool = typer.Option(False, "--json", help="Sums and every difference as one JSON object."),
+) -> None:
+    """Which lists differ between two namespaces, by how much, and why; what they cost."""
+    from rich.console import Console
+
+    from pipelines.diff import diff as compare
+    from pipelines.diff import window_of
+    from pipelines.diff_report import as_json as json_of
+    from pipelines.diff_report import screen
+    from pipelines.operation import Window
+    from transforms.read_plan import ReadSettings
+
+    left, right = reader(store, here), reader(store, there)
+    window = Window.parse(begin, end) if begin and end else window_of(left, there)
+    everything = ReadSettings({"bootstrap.servers": bootstrap}, results_topic, archive=archive)
+    found = compare(left, right, window, everything if bootstrap or archive else None)
+    if as_json:
+        typer.echo(json_of(found))
+    else:
+        Console().print(screen(found, most))
 
 
 @app.command()

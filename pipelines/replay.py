@@ -25,7 +25,8 @@ LOG = logging.getLogger(__name__)
 class ReplayAsked(msgspec.Struct, frozen=True):
     """What was asked for: the same again goes on with it."""
 
-    window: str
+    from_ms: int
+    to_ms: int
     into: str
     archive: str
     lists: bool
@@ -106,7 +107,7 @@ def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into:
     if into in taken:
         raise NamespaceInUse(f"{into!r} is what readers are served from: a replay goes into another namespace")
     asked = ReplayAsked(
-        str(window), into, settings.archive, settings.generates, settings.model_version, settings.given_trigger()
+        window.from_ms, window.to_ms, into, settings.archive, settings.generates, settings.model_version, settings.given_trigger()
     )
     with running(live, "replay", asked) as run:
         run.note(checkpoint=run.progress.checkpoint or _first(settings, window), now=True)

@@ -69,6 +69,8 @@ class Tracker:
     """Of its own: a record that breaks the fold passed the decoder as good."""
     rewind: Callable[[str, int, int], None]
     """Asks the reader to go back: topic, partition, offset."""
+    requests: bool = True
+    """Whether a change asks for a list. False: states move, and what comes due is forgotten."""
     positions: dict[int, PartitionPosition] = field(default_factory=dict)
 
     def track(self, batch: EventBatch) -> None:
@@ -109,6 +111,9 @@ class Tracker:
     def _position(self, batch: EventBatch) -> PartitionPosition:
         position = PartitionPosition(self.store.applied(batch.partition))
         self.positions[batch.partition] = position
+        behind = [a.next_offset for a in position.applied.values() if a.next_offset < batch.start_offset]
+        if behind:  # the store went back after the job had asked it where to begin
+            self.rewind(batch.topic, batch.partition, min(behind))
         return position
 
     def _arrivals(
@@ -214,7 +219,7 @@ class Tracker:
             metrics.EVENTS.labels(outcome).inc(count)
         metrics.CHANGES.inc(sum(len(changes) for changes in fired.values()))
         for user, state in states.items():
-            changes = fired.get(user, ())
+            changes = fired.get(user, ()) if self.requests else ()
             before = stored[user]
             yield StateChange(
                 user,
