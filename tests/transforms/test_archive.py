@@ -28,6 +28,7 @@ from transforms.archive_layout import (
     remove_left_over,
     spans,
 )
+from transforms.archive_overview import overview, prune
 from transforms.batches import RecordBatch
 from transforms.log_position import ArchiveMismatch
 from transforms.read_plan import ReadPlan
@@ -234,3 +235,44 @@ def test_spans_cover_what_their_parts_cover(parts: list[tuple[int, int]], at: in
     assert {offset for span in whole for offset in range(*span)} == held
     assert all(before.next_offset < after.first_offset for before, after in pairwise(whole))
     assert covered_until(at, whole) == next(offset for offset in range(at, 200) if offset not in held)
+
+
+def test_the_overview_counts_by_day_and_names_holes_and_overlaps(tmp_path: Path) -> None:
+    for first, count, when in ((0, 10, T0), (10, 5, T0 + 30 * HOUR_MS), (20, 5, T0 + 30 * HOUR_MS)):
+        writer = archiver(tmp_path, of=plan(first, first + count))
+        writer._archived = {}
+        writer.take(batch(first, [when] * count))
+    (found,) = overview(str(tmp_path))
+    assert (found.kind, found.topic, list(found.days)) == (EVENTS, "behaviour", ["2025-11-24", "2025-11-25"])
+    (day,) = found.days["2025-11-25"]
+    assert (day.files, day.records, day.offsets) == (2, 10, Span(10, 25))
+    assert found.holes == [(0, Span(15, 20))]
+    assert found.overlaps == []
+    twice = archiver(tmp_path, of=plan(12, 18))
+    twice._archived = {}
+    twice.take(batch(12, [T0 + 30 * HOUR_MS] * 6))
+    (found,) = overview(str(tmp_path))
+    assert (found.holes, found.overlaps) == ([(0, Span(18, 20))], [(0, Span(12, 15))])
+
+
+def test_pruning_is_a_preview_until_told_and_leaves_where_to_go_on(tmp_path: Path) -> None:
+    writer = archiver(tmp_path, of=plan(0, 12))
+    for number in range(4):  # three files of three hours, the last records in the fourth
+        writer.take(batch(number * 3, [T0 + number * HOUR_MS] * 3))
+    later = T0 + 2 * HOUR_MS + 86_400_000
+    whole = ranges(tmp_path)
+    (previewed,) = prune(str(tmp_path), 1, execute=False, now_ms=later)
+    assert ranges(tmp_path) == whole
+    assert prune(str(tmp_path), 1, execute=True, now_ms=later) == [previewed]
+    assert previewed.hours == [T0, T0 + HOUR_MS]
+    assert archived(tmp_path) == [6, 7, 8, 9, 10, 11]
+    assert not (tmp_path / "events" / "day=2025-11-24" / "hour=02").exists()
+
+    assert prune(str(tmp_path), 1, execute=True, now_ms=later + 86_400_000)[0].files == 2
+    assert ranges(tmp_path) == [(12, 12)]
+    assert prune(str(tmp_path), 1, execute=True, now_ms=later + 86_400_000) == []
+    again = archiver(tmp_path, of=plan(0, 15))
+    again.take(batch(12, [T0] * 3))
+    assert archived(tmp_path) == [12, 13, 14]
+    (file,) = [file for file in files_of(str(tmp_path), EVENTS) if file.first_offset < file.next_offset]
+    assert file.hour_ms == T0 + 3 * HOUR_MS, "the log clock does not go back behind what was pruned"
