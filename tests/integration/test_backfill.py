@@ -1,0 +1,282 @@
+"""Backfill against a real store; the workers are real but for the model, which answers at once."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from inference.scripted_engine import ScriptedEngine, generated
+from interest import Arrival, State, decode, encode, quarantine
+from pipelines import list_requests
+from pipelines.backfill import Backfill, Selection, backfill, failures
+from pipelines.list_estimate import estimate
+from pipelines.list_requests import Limits, clocks_of
+from pipelines.operation import DONE, STOPPED, Window
+from store.client import ShopperStore, StateChange
+from store.layout import shard_of
+from store.operations import Operations
+from tests.integration.stores import a_list, fire
+from tests.integration.test_generate_branch import META, SHARDS, branch, shop
+from transforms.generate_queries import decode_change
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+FAST = Limits(per_second=100_000.0)
+EVER = Window(0, 1 << 47)
+
+
+@pytest.fixture
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+@pytest.fixture
+def store(valkey, namespace: str) -> ShopperStore:
+    store = ShopperStore(valkey.url, namespace, SHARDS, deadline_s=10)
+    store.open(META)
+    store.begin("track")
+    store.begin("generate")
+    return store
+
+
+def settings(store: ShopperStore, **more) -> Backfill:
+    return replace(Backfill(store.calls.url, store.namespace, EVER, limits=FAST), **more)
+
+
+def without_lists(store: ShopperStore, users: list[str], at_ms: int, clock_ms: int) -> None:
+    """States whose change never fired, as after an import: nothing comes due by itself."""
+    shop(store, users, at_ms, clock_ms)
+    for user in users:
+        held = store.state(user)
+        assert held
+        calm = StateChange(user, held.token, encode(_calm(decode(held.blob))), None)
+        assert store.fire(shard_of(user, SHARDS), 0, [calm]).status == "saved"
+
+
+def _calm(state: State) -> State:
+    return msgspec.structs.replace(state, started_ms=0, newest_ms=0, evidence=0.0)
+
+
+@pytest.fixture
+def worker(store: ShopperStore) -> Iterator[Callable[..., ScriptedEngine]]:
+    """`worker()` starts the generate branch in a thread and returns its engine."""
+    ending, threads = threading.Event(), []
+
+    def start(engine: ScriptedEngine | None = None) -> ScriptedEngine:
+        engine = engine or ScriptedEngine()
+        b = branch(store, engine)
+
+        def work() -> None:
+            while not ending.is_set():
+                claims = b.claimer.next_batch()
+                if claims is not None:
+                    b.generation.submit(claims)
+                    b.writer.write(b.generation.collect())
+
+        threads.append(threading.Thread(target=work, daemon=True))
+        threads[-1].start()
+        return engine
+
+    yield start
+    ending.set()
+    for thread in threads:
+        thread.join()
+
+
+def every_key(store: ShopperStore) -> dict[bytes, bytes]:
+    return {key: store.calls.client.dump(key) for key in store.calls.client.scan_iter()}  # type: ignore[misc]
+
+
+def test_the_preview_counts_and_writes_nothing(store: ShopperStore, now_ms: int, capsys):
+    users = [f"u{n}" for n in range(30)]
+    without_lists(store, users, now_ms - HOUR_MS, now_ms)
+    before = every_key(store)
+    assert backfill(settings(store), execute=False) == DONE
+    assert every_key(store) == before
+    shown = capsys.readouterr().out
+    assert "30 shoppers, 30 lists" in shown
+    assert "nothing was written" in shown
+    selection = Selection(store, settings(store), "preview", "t", clocks_of(store), {})
+    found = estimate(store, users, selection.judge, "models", "aigq-small", settings(store).prices)
+    assert found.output_tokens == 30 * 60
+    assert 0 < found.prompt_tokens < 30 * 300
+
+
+def test_who_gets_a_request_and_why_the_others_do_not(store: ShopperStore, now_ms: int):
+    old, new, listed = ["old"], ["new"], ["listed"]
+    without_lists(store, [*old, "broken", "erased", "late"], now_ms - 3 * DAY_MS, now_ms)
+    without_lists(store, [*new, *listed], now_ms - HOUR_MS, now_ms)
+    without_lists(store, ["future"], now_ms + HOUR_MS, now_ms)
+    for user, make in (("broken", _quarantined), ("erased", _erased)):
+        held = store.state(user)
+        assert held
+        change = StateChange(user, held.token, encode(make(decode(held.blob))), None)
+        assert store.fire(shard_of(user, SHARDS), 0, [change]).status == "saved"
+    store.begin("backfill")
+    chosen = settings(store, window=Window(now_ms - DAY_MS, now_ms))
+    branch_of = branch(store, ScriptedEngine())
+    first = Selection(store, chosen, "first", "t", clocks_of(store), {})
+    (wanted,) = first.judge(listed)
+    assert not isinstance(wanted, str)
+    assert store.want("backfill", [wanted], low=True) == ["requested"]
+    branch_of.run_until_ended(published=1)
+
+    selection = Selection(store, chosen, "op", "t", clocks_of(store), failures(store))
+    users = ["old", "new", "listed", "broken", "erased", "future", "nobody"]
+    verdicts = selection.judge(users)
+    assert {
+        user: verdict if isinstance(verdict, str) else "wanted" for user, verdict in zip(users, verdicts, strict=True)
+    } == {
+        "old": "outside the window",
+        "new": "wanted",
+        "listed": "listed",
+        "broken": "quarantined",
+        "erased": "erased",
+        "future": "no behaviours",
+        "nobody": "no state",
+    }
+    everyone = replace(selection, settings=replace(chosen, redo="all"))
+    assert not isinstance(everyone.judge(listed)[0], str)
+
+
+def _quarantined(state: State) -> State:
+    return quarantine(state, Arrival(0, 10, 0))
+
+
+def _erased(state: State) -> State:
+    return State(partition=0, offset=11, erased_ms=5)
+
+
+def test_everyone_without_a_list_gets_one_and_the_record_says_so(store: ShopperStore, now_ms: int, worker):
+    users = [f"u{n}" for n in range(500)]
+    without_lists(store, users, now_ms - HOUR_MS, now_ms)
+    worker()
+    assert backfill(settings(store), execute=True) == DONE
+    assert all(len(store.runs(user)) == 1 for user in users)
+    (operation, progress), *_ = mine(store)
+    assert progress.status == "done"
+    assert (progress.done, progress.of) == (500, 500)
+    assert progress.counts == {"requested": 500, "ended published": 500}
+    assert {store.runs(user)[0].origin for user in users} == {operation.id}
+    assert backfill(settings(store), execute=True) == DONE
+    (_, progress), *_ = mine(store)
+    assert progress.counts == {"listed": 500}
+
+
+def mine(store: ShopperStore):
+    return [found for found in Operations(store.calls).list() if found[0].namespace == store.name]
+
+
+def test_killed_anywhere_and_given_again_it_asks_once_and_counts_exactly(
+    store: ShopperStore, now_ms: int, worker, monkeypatch
+):
+    users = [f"u{n}" for n in range(600)]
+    without_lists(store, users, now_ms - HOUR_MS, now_ms)
+    prompted: list[str] = []
+    order = itertools.count(1)
+
+    def script(run_id: str, prompt: str):
+        prompted.append(run_id)
+        return generated("no list") if next(order) % 7 == 0 else generated()
+
+    worker(ScriptedEngine(script))
+    want = ShopperStore.want
+
+    class Killed(BaseException):
+        pass
+
+    for after in (0, 2, 3):
+        calls = iter(range(100))
+
+        def dies(self, stage, wanted, low, calls=calls, after=after):
+            answers = want(self, stage, wanted, low)
+            if next(calls) == after:
+                raise Killed  # the store has it, and the command will never know
+            return answers
+
+        monkeypatch.setattr(ShopperStore, "want", dies)
+        with pytest.raises(Killed):
+            backfill(settings(store, limits=Limits(100_000.0, 150)), execute=True)
+    monkeypatch.setattr(ShopperStore, "want", want)
+    assert backfill(settings(store), execute=True) == DONE
+    ((_, progress),) = mine(store)
+    assert len(prompted) == len(set(prompted)) == 600
+    failed = 600 // 7
+    assert progress.counts == {"requested": 600, "ended published": 600 - failed, "ended malformed": failed}
+    assert sum(bool(store.runs(user)) for user in users) == 600 - failed
+    # Who failed is asked for again on demand only.
+    assert backfill(settings(store), execute=True) == DONE
+    assert mine(store)[0][1].counts == {"listed": 600 - failed, "failed before": failed}
+    assert backfill(settings(store, redo="failed"), execute=True) == DONE
+    again = mine(store)[0][1].counts
+    assert again["requested"] == failed
+    assert len(prompted) == len(set(prompted)) == 600 + failed
+
+
+def test_no_more_wait_than_was_said_and_a_cancel_ends_those_that_wait(store: ShopperStore, now_ms: int, worker):
+    users = [f"u{n}" for n in range(300)]
+    without_lists(store, users, now_ms - HOUR_MS, now_ms)
+    result: list[int] = []
+    chosen = settings(store, limits=Limits(100_000.0, 50))
+    command = threading.Thread(target=lambda: result.append(backfill(chosen, execute=True)))
+    command.start()
+    until(lambda: store.depth().low == 50)
+    ((operation, _),) = mine(store)
+    Operations(store.calls).control(operation.id, "pause")
+    until(lambda: mine(store)[0][1].status == "paused")
+    Operations(store.calls).control(operation.id, "")
+    until(lambda: mine(store)[0][1].status == "running")
+    Operations(store.calls).control(operation.id, "cancel")
+    command.join(30)
+    assert result == [STOPPED]
+    assert store.depth().low == 0
+    ((_, progress),) = mine(store)
+    assert progress.status == "cancelled"
+    assert progress.counts == {"requested": 50, "ended cancelled": 50}
+    worker()
+    assert backfill(chosen, execute=True) == DONE
+    assert all(store.runs(user) for user in users)
+    assert mine(store)[0][1].counts == {"requested": 300, "ended published": 300}
+
+
+def test_a_newer_list_of_the_shoppers_own_stays_the_newest(store: ShopperStore, now_ms: int, worker):
+    without_lists(store, ["u"], now_ms - HOUR_MS, now_ms)
+    store.begin("backfill")
+    selection = Selection(store, settings(store), "op", "t", clocks_of(store), {})
+    (wanted,) = selection.judge(["u"])
+    assert not isinstance(wanted, str)
+    assert store.want("backfill", [wanted], low=True) == ["requested"]
+    (held,) = store.claim(1, 60_000)
+    later = now_ms + 60_000
+    fire(store, "u", "live", later)
+    store.publish(a_list("u", held.run_id, decode_change(held.blob).as_of_ms))
+    assert [claim.run_id for claim in store.claim(1, 60_000)] == ["live"]
+    store.publish(a_list("u", "live", later))
+    assert [run.run_id for run in store.runs("u")] == ["live", held.run_id]
+    assert store.want("backfill", [wanted], low=True) == ["listed"]
+
+
+def test_it_says_what_is_wrong_where_nobody_takes_requests(store: ShopperStore, now_ms: int, monkeypatch, capsys):
+    without_lists(store, ["u"], now_ms - HOUR_MS, now_ms)
+    monkeypatch.setattr(list_requests, "STUCK_S", 0.5)
+    command = threading.Thread(target=lambda: backfill(settings(store), execute=True))
+    command.start()
+    said = ""
+    deadline = time.monotonic() + 30
+    while "generate stage running?" not in said:
+        assert time.monotonic() < deadline, said
+        said += capsys.readouterr().err
+        time.sleep(0.1)
+    Operations(store.calls).control(mine(store)[0][0].id, "cancel")
+    command.join(30)
+    assert not command.is_alive()
+
+
+def until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
