@@ -36,23 +36,30 @@ def status(
     store: str = STORE,
     namespace: str = NAMESPACE,
     bootstrap: str = typer.Option(
-        "", help="Kafka brokers, to show how far behind the log the job is, and when it is level."
+        "",
+        envvar="AIGQ_BOOTSTRAP",
+        help="Kafka brokers, to show how far behind the log the job is, and when it is level.",
     ),
+    kafka_config: str = typer.Option("", "--kafka_config", help="More librdkafka settings, name=value;name=value."),
     watch_s: float = typer.Option(2.0, "--watch_s", help="Seconds between two looks, for rates; 0 looks once."),
     as_json: bool = typer.Option(False, "--json", help="As JSON, for a script."),
 ) -> None:
     """How the job is doing, in one screen. Exit 1 where something needs attention."""
     from confluent_kafka import KafkaException
 
+    from pipelines.options import NearlineSettings
     from serving.status_screen import show_status
     from store.client import NamespaceMeta
     from transforms.kafka_clients import broker_watcher, ends_now
 
-    watcher = broker_watcher({"bootstrap.servers": bootstrap}) if bootstrap else None
+    kafka = NearlineSettings(bootstrap=bootstrap, kafka_config=kafka_config).kafka
+    watcher = broker_watcher(kafka) if bootstrap else None
 
     def ends(meta: NamespaceMeta) -> dict[int, int] | None:
+        if watcher is None:
+            return {}
         try:
-            return ends_now(watcher, meta.topic, range(meta.partitions), 5.0) if watcher else {}
+            return ends_now(watcher, meta.topic, range(meta.partitions), 5.0)
         except KafkaException:
             return None
 

@@ -18,29 +18,30 @@ def attention(status: Status, broker: str = "") -> list[str]:
         found.append(f"nothing has been tracked yet; if no job runs: {start}")
     found += _behind(status, where, start)
     found += _queue(status)
+    letters = f"aigq dlq list --bootstrap={broker or 'BROKER'} {where} --stage=generate"
     hour = status.last_hour.outcomes
     ended, malformed, exhausted = sum(hour.values()), hour.get("malformed", 0), hour.get("exhausted", 0)
     if ended >= 100 and malformed > 0.05 * ended:
         found.append(
-            f"{malformed:,} of {ended:,} requests of the last hour ended malformed: is the model the right one? "
-            f"aigq models list, and aigq models rollback"
+            f"{malformed:,} of {ended:,} requests of the last hour ended malformed: {letters} --reason=malformed; "
+            f"is the model the right one? aigq models list, and the way back: aigq models rollback"
         )
     if exhausted:
         found.append(
-            f"{exhausted:,} requests of the last hour failed in all attempts: their dead letters say why (stage generate, "
-            f"reason exhausted)"
+            f"{exhausted:,} requests of the last hour failed in all attempts: {letters} --reason=exhausted, and the engine's "
+            f"lines in the job's log"
         )
     return found
 
 
 def _behind(status: Status, where: str, start: str) -> list[str]:
     late = [each for each in status.partitions if each.clock_ms and each.age_s > LATE_S and each.lag != 0]
-    if not late:
-        return []
     pace = status.log_pace
+    if not late and not (pace and pace.stands_still):
+        return []
     if pace is None or not status.broker_answers:
         ask = f"whether it moves, and when it is level: aigq status --bootstrap=BROKER {where}"
-        return [f"{_named(each)} is {_behind_by(each)} behind; {ask}" for each in late]
+        return [f"partition {each.partition} is {_behind_by(each)} behind; {ask}" for each in late]
     words = log_words(pace)
     if pace.stands_still:
         return [f"the tracking {words}: if no job runs: {start}; if one does, its log says what it waits for"]
@@ -61,10 +62,6 @@ def _queue(status: Status) -> list[str]:
         f"{oldest}{words}: is the model up? curl -s 127.0.0.1:PORT/metrics | grep aigq_engine (the job's --metrics_port), and "
         f"its log"
     ]
-
-
-def _named(each: PartitionStatus) -> str:
-    return f"partition {each.partition}"
 
 
 def _behind_by(each: PartitionStatus) -> str:

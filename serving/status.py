@@ -85,11 +85,11 @@ def read_status(store: ShopperStore, ends: AskEnds, watch_s: float = 0.0) -> Sta
     meta = store.pinned()
     if meta is None:
         return None
-    first, at = _look(store, meta, ends(meta)), time.monotonic()
+    first = _look(store, meta, ends(meta))
     if not watch_s:
         return first
     time.sleep(watch_s)
-    return _moving(first, _look(store, meta, ends(meta)), time.monotonic() - at)
+    return _moving(first, _look(store, meta, ends(meta)))
 
 
 def _look(store: ShopperStore, meta: NamespaceMeta, ends: Mapping[int, int] | None) -> Status:
@@ -125,7 +125,8 @@ def _partition(partition: int, shards: list[Applied], end: int | None, now_ms: i
     return PartitionStatus(partition, next_offset, clock_ms, (now_ms - clock_ms) / 1000, end, lag)
 
 
-def _moving(before: Status, after: Status, seconds: float) -> Status:
+def _moving(before: Status, after: Status) -> Status:
+    seconds = max(0.001, (after.seen_ms - before.seen_ms) / 1000)
     ended = sum(after.outcomes.values()) - sum(before.outcomes.values())
     open_now = after.queue.waiting + after.queue.leased + after.queue.low
     return replace(

@@ -71,4 +71,6 @@ def _print(console: Console, status: Status, found: list[str]) -> None:
     )
     console.print("ended: " + "  ".join(f"{name} {count:,}" for name, count in status.outcomes.items()))
     console.print(f"last hour: {lateness_words(status.last_hour)}")
-    console.print("\n".join(found) or "nothing needs attention", style="red" if found else "green", markup=False)
+    console.print(
+        "\n".join(found) or "nothing needs attention", style="red" if found else "green", markup=False, soft_wrap=True
+    )

@@ -55,7 +55,7 @@ class Reading(StoreBase):
                 fields[b"run"].decode(),
                 fields[b"user"].decode(),
                 fields[b"outcome"].decode(),
-                int(fields[b"as_of"]),
+                int(fields.get(b"as_of", 0)),
                 int(id.split(b"-")[0]),
             )
             for reply in self.calls.many("outcomes", commands)

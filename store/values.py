@@ -191,5 +191,6 @@ class Ended(NamedTuple):
     user: str
     outcome: str
     as_of_ms: int
+    """0 where it ended under a version that did not note it."""
     ended_ms: int
     """By the store's clock."""

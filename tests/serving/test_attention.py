@@ -61,6 +61,13 @@ def test_a_job_that_does_not_read_names_the_command_that_starts_it():
     )
 
 
+def test_a_job_that_has_just_died_is_noticed_by_the_second_look():
+    just_now = replace(HEALTHY, partitions=(partition(0, 9, 70), partition(1, 0.3, 0)))
+    assert not attention(just_now)
+    assert not attention(replace(just_now, log_pace=pace(70, 500, 40)))
+    assert "stands still" in only(replace(just_now, log_pace=pace(70, 0, 40)))
+
+
 def test_a_job_that_falls_behind_names_more_readers():
     assert "--runner=flink --splits=N" in only(replace(BEHIND, log_pace=pace(6_000, 40, 50)))
 
@@ -105,7 +112,10 @@ def test_a_model_whose_outputs_are_no_lists_names_the_way_back(malformed: int, l
 
 def test_exhausted_requests_point_to_their_dead_letters():
     hour = lateness(ends("exhausted", 2), 0)
-    assert "2 requests of the last hour" in only(replace(HEALTHY, partitions=(partition(0, 0.2, 0),), last_hour=hour))
+    line = only(replace(HEALTHY, partitions=(partition(0, 0.2, 0),), last_hour=hour))
+    assert line.startswith("2 requests of the last hour failed in all attempts")
+    assert "aigq dlq list --bootstrap=broker:9092" in line
+    assert "--stage=generate --reason=exhausted" in line
 
 
 def test_nothing_tracked_names_the_command_that_starts_a_job():
