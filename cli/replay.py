@@ -85,7 +85,8 @@ def drop(namespace: str, store: str = STORE, execute: bool = EXECUTE) -> None:
 
     names = Namespaces(reader(store, namespace).calls)
     if not execute:
-        typer.echo(f"would remove {namespace!r}; all namespaces: {', '.join(names.names())}; --execute does it")
+        said = names.in_use(namespace) or f"would remove {namespace!r}; --execute does it"
+        typer.echo(f"{said}. All namespaces: {', '.join(names.names())}")
         return
     typer.echo(f"{names.drop(namespace):,} keys removed")
 

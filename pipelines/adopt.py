@@ -89,6 +89,7 @@ def adopt(settings: NearlineSettings, live: ShopperStore) -> str:
             if run.progress.checkpoint:  # a try before died half-way
                 names.drop(run.progress.checkpoint)
             fresh_name = f"{live.name}-{datetime.now(UTC).strftime('%Y%m%dt%H%M%S')}"
+            names.make(fresh_name)
             run.note(checkpoint=fresh_name, now=True)
             fresh = worker.new_store(replace(settings, shards=meta.shards), fresh_name)
             copied = _copy(old, fresh, meta)

@@ -26,6 +26,7 @@ from schemas import QueryRun
 from schemas.codec import decoder_for
 from store.base import DEFAULT_SHARDS
 from store.client import NamespaceMeta, NamespaceMismatch, ShopperStore
+from store.namespaces import Namespaces
 from transforms.dead_letter_limits import DeadLetterLimits
 from transforms.dead_letters import DeadLetterWriter
 from transforms.decode_events import EventDecoder
@@ -86,6 +87,7 @@ def rebuild(settings: NearlineSettings, live: ShopperStore, argv: Sequence[str])
     with running(live, "rebuild", asked) as run:
         if not run.progress.checkpoint:
             fresh_name = f"{live.name}-{datetime.now(UTC).strftime('%Y%m%dt%H%M%S')}"
+            Namespaces(live.calls).make(fresh_name)
             _reach(run, RebuildCheckpoint(fresh_name))
         checkpoint = msgspec.json.decode(run.progress.checkpoint, type=RebuildCheckpoint)
         ours = replace(apart(settings), namespace=checkpoint.namespace, group=run.id, stages="track", end="now")

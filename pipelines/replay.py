@@ -113,6 +113,7 @@ def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into:
         run.note(checkpoint=run.progress.checkpoint or _first(settings, window), now=True)
         checkpoint = msgspec.json.decode(run.progress.checkpoint, type=ReplayCheckpoint)
         ours = replace(apart(settings), namespace=into, group=run.id)
+        names.make(into)
         shadow = worker.new_store(ours, into)
         if checkpoint.phase == "state":
             _state_as_of(run, ours, live, window, argv)

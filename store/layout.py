@@ -21,6 +21,7 @@ Everything of a shard carries the shard's hash tag, so that on a cluster it lies
 Beside the namespaces, for the whole store:
 
     aigq:namespaces            every namespace that was ever opened and not dropped    set
+    aigq:made                  those that an operator's command made (a shadow, ...)   set
     aigq:pointers              name -> the namespace that it stands for                hash
     aigq:moving:<name>         who is moving the name to another namespace just now    string, expires
     aigq:operations            what operators asked for, by id (operations.py)         hash
@@ -36,7 +37,8 @@ SHARD_HASH = "crc32"
 SHARD_KEYS = ("meta", "counts", "outcomes", "wait", "parked", "lease", "wait:req", "lease:req", "revoked", "low")
 """In the order in which functions.lua expects them."""
 
-NAMESPACES, POINTERS, OPERATIONS, LETTERS = "aigq:namespaces", "aigq:pointers", "aigq:operations", "aigq:letters"
+NAMESPACES, MADE, POINTERS = "aigq:namespaces", "aigq:made", "aigq:pointers"
+OPERATIONS, LETTERS = "aigq:operations", "aigq:letters"
 
 
 def shard_of(user: str, shards: int) -> int:

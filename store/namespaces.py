@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from store.calls import Calls
 from store.errors import NamespaceMismatch, StoreError
-from store.layout import NAMESPACES, POINTERS
+from store.layout import MADE, NAMESPACES, POINTERS
 
 MOVING_MS = 30_000
 """A move that is not heard of for so long has died; its name may be moved by another, and jobs may start again."""
@@ -64,14 +64,30 @@ class Namespaces:
                 )
             time.sleep(0.5)
 
-    def drop(self, namespace: str) -> int:
-        """Removes a namespace and all its keys; returns how many. Raises NamespaceInUse where a name points to it."""
-        users = [name for name, target in self.pointers().items() if target == namespace]
+    def make(self, namespace: str) -> None:
+        """Notes that an operator's command makes this namespace: unlike one that a job opened, it may be dropped."""
+        self.calls.one("make", "SADD", MADE, namespace)
+
+    def in_use(self, namespace: str) -> str:
+        """Why a namespace must not be dropped; empty where it may."""
+        pointers = self.pointers()
+        users = [name for name, target in pointers.items() if target == namespace]
         if users:
-            raise NamespaceInUse(f"{', '.join(users)} points to {namespace!r} at {self.calls.where}: it is in use")
+            return f"{', '.join(users)} points to {namespace!r} at {self.calls.where}: it is in use"
+        if namespace not in pointers and not self.calls.one("made", "SISMEMBER", MADE, namespace):
+            return (
+                f"{namespace!r} at {self.calls.where} was opened by a job and made by no command: jobs and readers may use it. "
+                f"Move its name to another namespace first (`aigq promote`)"
+            )
+        return ""
+
+    def drop(self, namespace: str) -> int:
+        """Removes a namespace and all its keys; returns how many. Raises NamespaceInUse where it is what a name stands for."""
+        if reason := self.in_use(namespace):
+            raise NamespaceInUse(reason)
         removed = 0
         for keys in self.calls.scan(f"{namespace}:*", 1_000):
             removed += len(keys)
             self.calls.many("drop", [("UNLINK", key) for key in keys])
-        self.calls.one("drop", "SREM", NAMESPACES, namespace)
+        self.calls.many("drop", [("SREM", NAMESPACES, namespace), ("SREM", MADE, namespace)])
         return removed

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from redis import Redis
 
 from bench.faults.model_server import Gate, model_server
 from interest import TriggerPolicy
@@ -82,17 +84,27 @@ class Stage:
     gate: Gate
     """Before the model server."""
     name: str = ""
+    """Of the namespace and, with an ending, of the topics."""
+    pinned: bool = False
+    """Jobs take the trigger policy from their namespace: for runs that change it."""
     jobs: list[Job] = field(default_factory=list)
 
     def begin(self, name: str) -> None:
         """A new run: fresh topics and namespace."""
-        self.name, self.jobs = name, []
+        self.name, self.pinned, self.jobs = name, False, []
         create_topics(self.broker.bootstrap, (self.topic,), PARTITIONS)
         create_topics(self.broker.bootstrap, (f"{name}-letters", f"{name}-lists"), 1)
 
     @property
     def topic(self) -> str:
         return f"{self.name}-behaviour"
+
+    @property
+    def namespace(self) -> str:
+        """What the name stands for now."""
+        with Redis.from_url(self.store.url) as server:
+            pointer: Any = server.hget("aigq:pointers", self.name)
+        return pointer.decode() if pointer else self.name
 
     def start_job(self, *more: str) -> Job:
         """Starts a job beside whatever runs; returns at once."""
@@ -108,11 +120,14 @@ class Stage:
             "model": self.model,
             "model_server": self.gate.url,
             "lease_s": 10,
-            "trigger_evidence": POLICY.evidence,
-            "trigger_settle_ms": POLICY.settle_ms,
-            "trigger_max_wait_ms": POLICY.max_wait_ms,
-            "trigger_cooldown_ms": POLICY.cooldown_ms,
         }
+        if not self.pinned:
+            options |= {
+                "trigger_evidence": POLICY.evidence,
+                "trigger_settle_ms": POLICY.settle_ms,
+                "trigger_max_wait_ms": POLICY.max_wait_ms,
+                "trigger_cooldown_ms": POLICY.cooldown_ms,
+            }
         command = process.python("pipelines.nearline", *(f"--{name}={value}" for name, value in options.items()), *more)
         log = self.folder / f"{self.name}-job-{len(self.jobs)}.log"
         self.jobs.append(Job(process.start("nearline", command, log)))
@@ -143,7 +158,7 @@ class Stage:
 
     def has_reached(self, ends: dict[int, int], clock_ms: int = 0) -> bool:
         """Whether every shard has applied every partition up to `ends`, and its clock has come to `clock_ms`."""
-        applied, _ = read_progress(self.store.url, self.name, SHARDS)
+        applied, _ = read_progress(self.store.url, self.namespace, SHARDS)
         return len(applied) == SHARDS * PARTITIONS and all(
             next_offset >= ends[partition] and clock >= clock_ms
             for (_, partition), (next_offset, clock) in applied.items()
@@ -151,7 +166,7 @@ class Stage:
 
     def published(self) -> int:
         """Lists so far."""
-        return read_store(self.store.url, self.name, SHARDS).counts.get("published", 0)
+        return read_store(self.store.url, self.namespace, SHARDS).counts.get("published", 0)
 
     def ends(self) -> dict[int, int]:
         """The log's ends now. A broker that has just come back leads nothing yet: it is asked again for a minute."""
@@ -174,7 +189,7 @@ class Stage:
         ends, until_ms = self.ends(), int((time.time() + GRACE_S) * 1000)
         self.wait("end of the log", lambda: self.has_reached(ends, until_ms), within_s)
         with suppress(DidNotRecover):  # the verdict names them: stuck
-            self.wait("end of the requests", lambda: read_progress(self.store.url, self.name)[1] == 0, within_s)
+            self.wait("end of the requests", lambda: read_progress(self.store.url, self.namespace)[1] == 0, within_s)
         for job in self.jobs:
             job.kill()
 
@@ -182,7 +197,7 @@ class Stage:
         names = Rule.__dataclass_fields__.keys() - {"trigger_version"}
         rule = Rule(POLICY.version, **{name: getattr(POLICY, name) for name in names})
         records = read_topic(self.broker.bootstrap, self.topic)
-        return judge(fold_log(records, rule), read_store(self.store.url, self.name))
+        return judge(fold_log(records, rule), read_store(self.store.url, self.namespace))
 
     def close(self) -> None:
         for job in self.jobs:

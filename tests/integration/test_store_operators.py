@@ -173,6 +173,16 @@ def test_a_name_points_to_another_namespace_and_readers_follow(valkey, namespace
     assert namespace not in names.names()
 
 
+def test_only_what_a_command_made_is_dropped(store: ShopperStore, namespace: str):
+    names = Namespaces(store.calls)
+    with pytest.raises(NamespaceInUse, match="was opened by a job"):
+        names.drop(namespace)
+    names.make(namespace)
+    fire(store, ANN, "a", 10)
+    assert names.drop(namespace) > 0
+    assert store.state(ANN) is None
+
+
 def test_only_one_moves_a_name_at_a_time(store: ShopperStore, namespace: str):
     names = Namespaces(store.calls)
     names.hold(namespace, "first")

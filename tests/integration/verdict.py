@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from tests.integration.oracle import CLOSE, Shopper, shares
 from tests.integration.oracle_store import Stored, StoredShopper
 
-ENDS = {"published", "conflated", "expired", "malformed", "refused", "exhausted"}
+ENDS = {"published", "conflated", "expired", "malformed", "refused", "exhausted", "cancelled"}
 
 
 @dataclass
