@@ -1,6 +1,8 @@
-"""The archive on disk: `aigq archive show | prune`. docs/archive.md. (`aigq run archive` writes it.)"""
+"""The archive on disk: `aigq archive show | snapshot | prune`. docs/archive.md. (`aigq run archive` writes it.)"""
 
 import typer
+
+from cli.options import NAMESPACE, STORE, reader
 
 app = typer.Typer()
 archive_app = typer.Typer(
@@ -18,6 +20,17 @@ def show(archive: str = ARCHIVE, as_json: bool = typer.Option(False, "--json", h
     from transforms.archive_overview import overview
 
     raise typer.Exit(show_overview(overview(archive), as_json))
+
+
+@archive_app.command()
+def snapshot(archive: str = ARCHIVE, store: str = STORE, namespace: str = NAMESPACE) -> None:
+    """Writes the states of a namespace into the archive: a replay of a later window begins there, not at the log's beginning."""
+    from pipelines.snapshot import take_snapshot
+
+    taken = take_snapshot(reader(store, namespace), archive)
+    typer.echo(
+        f"{taken.states:,} states in {len(taken.files)} files, with what is applied in {len(taken.applied)} shards and partitions"
+    )
 
 
 @archive_app.command()

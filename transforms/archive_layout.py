@@ -22,6 +22,7 @@ from apache_beam.io.filesystems import FileSystems
 EVENTS, EXPOSURES, QUERY_RUNS = "events", "exposures", "query-runs"
 SETS = (EVENTS, EXPOSURES, QUERY_RUNS)
 """Folders below ROOT; one topic each."""
+SNAPSHOTS = "snapshots"
 HOUR_MS = 3_600_000
 FACTS_KEY = b"aigq"
 BEING_WRITTEN = ".writing"
@@ -177,6 +178,23 @@ def offset_at(files: Iterable[ArchivedFile], time_ms: int) -> int | None:
         if first < table.num_rows:
             return table["offset"][first].as_py()
     return None
+
+
+def snapshot_folder(root: str, namespace: str) -> str:
+    return f"{folder_of(root, SNAPSHOTS)}/{namespace}"
+
+
+def snapshot_manifests(root: str, namespace: str) -> list[str]:
+    return [path for path, _ in _listed(f"{snapshot_folder(root, namespace)}/*/manifest.json")]
+
+
+def snapshot_files(root: str) -> list[tuple[str, int, int]]:
+    """(path, size, wall clock of the snapshot's begin) of every file of any snapshot, whole or not."""
+    found = []
+    for path, size in _listed(f"{folder_of(root, SNAPSHOTS)}/*/*/*"):
+        taken = datetime.strptime(path.replace(os.sep, "/").split("/")[-2], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        found.append((path, size, int(taken.timestamp() * 1000)))
+    return found
 
 
 def is_local(root: str) -> bool:

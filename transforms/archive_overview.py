@@ -14,6 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from transforms.archive_layout import (
     SETS,
+    SNAPSHOTS,
     ArchivedFile,
     Span,
     facts_of,
@@ -22,6 +23,7 @@ from transforms.archive_layout import (
     hour_of,
     is_local,
     newest,
+    snapshot_files,
     spans,
     write_file,
 )
@@ -109,7 +111,7 @@ def prune(root: str, keep_days: float, execute: bool, now_ms: int | None = None)
     """Deletes the hours that ended more than `keep_days` before now, whole; without `execute` only says which.
 
     Where the newest file of a partition goes, a file without rows stays: it says how far the partition is archived, which is
-    where the archive job goes on. Half-written files of a crash are the job's to remove.
+    where the archive job goes on. Snapshots that old go too. Half-written files of a crash are the job's to remove.
     """
     before_ms = hour_of((int(time.time() * 1000) if now_ms is None else now_ms) - int(keep_days * DAY_MS))
     pruned = []
@@ -128,6 +130,13 @@ def prune(root: str, keep_days: float, execute: bool, now_ms: int | None = None)
                     _mark(root, kind, file)
             FileSystems.delete([file.path for file in old])
             _remove_empty_folders(root, kind)
+    snapshots = [found for found in snapshot_files(root) if found[2] < before_ms]
+    hours = sorted({hour_of(taken_ms) for _, _, taken_ms in snapshots})
+    pruned.append(Pruned(SNAPSHOTS, hours, len(snapshots), sum(size for _, size, _ in snapshots)))
+    if execute and snapshots:
+        # Manifests first: what is half deleted is no snapshot.
+        FileSystems.delete(sorted((path for path, _, _ in snapshots), key=lambda path: not path.endswith(".json")))
+        _remove_empty_folders(root, SNAPSHOTS)
     return [each for each in pruned if each.files]
 
 
@@ -145,6 +154,6 @@ def _mark(root: str, kind: str, file: ArchivedFile) -> None:
 
 def _remove_empty_folders(root: str, kind: str) -> None:
     if is_local(root):  # an object store has none
-        for folder in sorted(Path(folder_of(root, kind)).glob("day=*/**/"), key=lambda path: -len(path.parts)):
+        for folder in sorted(Path(folder_of(root, kind)).glob("**/"), key=lambda path: -len(path.parts)):
             with suppress(OSError):  # not empty
                 folder.rmdir()

@@ -1,0 +1,187 @@
+"""Snapshots: the states of a namespace as Parquet files in the archive, so that a replay need not begin at the log's beginning.
+
+    ROOT/snapshots/NAMESPACE/20261124T020000Z/s007-00000.parquet ... manifest.json
+
+The manifest is written last: a snapshot without one is none. The job goes on while a snapshot is taken, so a state in it lies anywhere
+between what its shard had applied before the walk (`applied`) and after it (`until`). That is enough: a state holds the offset of its
+newest record, and skips what it holds. From `applied` on, reading the log again leads to the right states; a snapshot may be
+used for a moment that lies at or after `until`.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from interest import TriggerPolicy, decode, due_ms
+from store.client import Applied, NamespaceMeta, NamespaceMismatch, ShardSave, ShopperStore, StateChange
+from store.layout import shard_of
+from transforms.archive_layout import snapshot_folder, snapshot_manifests
+
+LOG = logging.getLogger(__name__)
+
+STATES_A_FILE = 5_000
+AT_ONCE = 300
+"""States of one shard and partition in one save."""
+SCHEMA = pa.schema([("user", pa.string()), ("state", pa.binary())])
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far a partition is in a shard."""
+
+    shard: int
+    partition: int
+    next_offset: int
+    clock_ms: int
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The manifest."""
+
+    meta: NamespaceMeta
+    taken_ms: int
+    """Wall clock at its begin."""
+    applied: tuple[Position, ...]
+    """Before the walk: what every state holds at least."""
+    until: tuple[Position, ...]
+    """After it: what no state is beyond."""
+    states: int
+    """With those that the walk met twice."""
+    files: tuple[str, ...]
+
+    def starts(self) -> dict[int, Applied]:
+        """By partition, from where the log is to be read on: the least over the shards."""
+        found: dict[int, Applied] = {}
+        for each in self.applied:
+            at = found.get(each.partition, Applied(each.next_offset, each.clock_ms))
+            found[each.partition] = Applied(min(at.next_offset, each.next_offset), min(at.clock_ms, each.clock_ms))
+        return found
+
+
+def take_snapshot(store: ShopperStore, archive: str) -> Snapshot:
+    """Walks over the namespace and writes its states. Raises LookupError where nothing is tracked in it yet.
+
+    A process that dies in here leaves files without a manifest, which nobody reads; `aigq archive prune` takes them away.
+    """
+    meta, taken_ms = store.pinned(), int(time.time() * 1000)
+    if meta is None or len(applied := _positions(store)) < meta.shards * meta.partitions:
+        raise LookupError(
+            f"namespace {store.namespace!r} is not tracked yet in all of its shards and partitions: start the job first"
+        )
+    folder = (
+        f"{snapshot_folder(archive, store.namespace)}/{datetime.fromtimestamp(taken_ms / 1000, UTC):%Y%m%dT%H%M%SZ}"
+    )
+    files: list[str] = []
+    count = 0
+    waiting: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
+
+    def write(shard: int) -> None:
+        users, blobs = zip(*waiting.pop(shard), strict=True)
+        files.append(f"{folder}/s{shard:03d}-{len(files):05d}.parquet")
+        with FileSystems.create(files[-1], mime_type="application/octet-stream") as stream:
+            pq.write_table(pa.table([users, blobs], schema=SCHEMA), stream, compression="zstd")
+
+    for user, state in store.scan_states():
+        shard = shard_of(user, meta.shards)
+        waiting[shard].append((user, state.blob))
+        count += 1
+        if len(waiting[shard]) == STATES_A_FILE:
+            write(shard)
+    for shard in sorted(waiting):
+        write(shard)
+    snapshot = Snapshot(meta, taken_ms, applied, _positions(store), count, tuple(files))
+    with FileSystems.create(f"{folder}/manifest.json") as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(snapshot)))
+    return snapshot
+
+
+def newest_usable(archive: str, namespace: str, before: Mapping[int, int], before_ms: int) -> Snapshot | None:
+    """The newest snapshot of a namespace that holds nothing from a moment on: offsets by partition, and log clock."""
+    for path in sorted(snapshot_manifests(archive, namespace), reverse=True):
+        with FileSystems.open(path) as stream:
+            snapshot = msgspec.json.decode(stream.read(), type=Snapshot)
+        if all(
+            each.next_offset <= before.get(each.partition, 0) and each.clock_ms <= before_ms for each in snapshot.until
+        ):
+            return snapshot
+    return None
+
+
+def restore(snapshot: Snapshot, store: ShopperStore) -> int:
+    """Puts the states into a fresh namespace, opened and begun in stage `track`. Returns how many. Its shards may be others.
+
+    Requests that had been fired and lists are not part of a snapshot. Only the last save of a shard sets its applied offset (before,
+    it is 0). After a crash in here, a job that is started on the namespace folds the log from offset 0, which is right and slow,
+    or is refused where log and archive no longer reach back so far; `restore` itself refuses a namespace that holds anything. So
+    drop it and restore anew.
+
+    Raises NamespaceMismatch where the namespace is pinned to what the states do not mean, or is not empty.
+    """
+    pinned = store.pinned()
+    _check_same(snapshot.meta, pinned, store)
+    assert pinned is not None
+    policy, starts, restored = TriggerPolicy.from_json(pinned.policy), snapshot.starts(), 0
+    begin = [ShardSave(shard, partition, 0, 0, 0, []) for shard in range(store.shards) for partition in starts]
+    store.save_many(begin)
+    waiting: dict[tuple[int, int], dict[str, StateChange]] = defaultdict(dict)
+    for user, blob in _states(snapshot):
+        state = decode(blob)
+        where = shard_of(user, store.shards), state.partition
+        waiting[where][user] = StateChange(user, b"", blob, due_ms(state, policy), (), state.erased_ms or None)
+        if len(waiting[where]) == AT_ONCE:
+            restored += _save(store, *where, list(waiting.pop(where).values()), Applied(0, 0))
+    for shard in range(store.shards):
+        for partition, at in starts.items():
+            restored += _save(store, shard, partition, list(waiting.pop((shard, partition), {}).values()), at)
+    return restored
+
+
+def _save(store: ShopperStore, shard: int, partition: int, changes: list[StateChange], at: Applied) -> int:
+    """Saves what is not there yet (the walk may have met a shopper twice). Returns how many."""
+    while True:
+        result = store.save(shard, partition, 0, at.next_offset, at.clock_ms, changes)
+        if result.status == "saved":
+            return len(changes)
+        if result.status != "conflict":
+            raise NamespaceMismatch(
+                f"namespace {store.namespace!r}: shard {shard} of partition {partition} is {result.status} of a restore "
+                f"({result.applied}): somebody else writes to it. Stop that job, drop the namespace, and restore into a fresh one"
+            )
+        known = set(result.conflicts)
+        changes = [change for number, change in enumerate(changes) if number not in known]
+
+
+def _states(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
+    for path in snapshot.files:
+        with FileSystems.open(path) as stream:
+            rows = pq.read_table(stream)
+        yield from zip(rows["user"].to_pylist(), rows["state"].to_pylist(), strict=True)
+
+
+def _positions(store: ShopperStore) -> tuple[Position, ...]:
+    found = store.progress().items()
+    return tuple(Position(shard, partition, at.next_offset, at.clock_ms) for (shard, partition), at in sorted(found))
+
+
+def _check_same(of_snapshot: NamespaceMeta, pinned: NamespaceMeta | None, store: ShopperStore) -> None:
+    if pinned is None or store.progress():
+        raise NamespaceMismatch(
+            f"namespace {store.namespace!r} is {'not opened' if pinned is None else 'not empty'}: a snapshot is restored into a fresh one"
+        )
+    ours, theirs = asdict(pinned), asdict(of_snapshot)
+    # Places are found anew, and what is due is computed by the policy in force; offsets and blobs mean what they meant.
+    changed = [
+        name for name in ours if name not in ("shards", "policy", "policy_digest") and ours[name] != theirs[name]
+    ]
+    if changed:
+        told = "; ".join(f"{name} was {theirs[name]!r}, is {ours[name]!r}" for name in changed)
+        raise NamespaceMismatch(
+            f"the snapshot's states mean something else in namespace {store.namespace!r}: {told}. Fold the log from its beginning"
+        )
