@@ -159,7 +159,20 @@ def _plan(settings: ReadSettings, log: "_Log", applied_offsets: Callable[[], Map
     if settings.start == "applied":
         bounds = LogBounds(topic, beginnings, log.ends)
         applied = applied_offsets()
-        starts = start_from_applied(bounds, applied, log.committed(), settings.group, settings.start_if_new)
+        committed = log.committed()
+        starts = start_from_applied(bounds, applied, committed, settings.group, settings.start_if_new)
+        for partition, start in starts.items():
+            if start < committed.get(partition, start):
+                LOG.error(
+                    "topic %s partition %d: the store is behind what was committed (offset %d, group %s at %d): it went back; the "
+                    "%d records in between are read again",
+                    topic,
+                    partition,
+                    start,
+                    settings.group,
+                    committed[partition],
+                    committed[partition] - start,
+                )
         for said in checked_starts(bounds, starts, settings.on_lost_records):
             LOG.error(said)
     elif settings.start in {"earliest", "latest"}:
