@@ -70,33 +70,44 @@ class ArchivedLog:
     def read(self, positions: Mapping[int, int], most: int) -> dict[int, Fetched]:
         """What lies behind `positions`, about `most` records. Waits for files, never for the broker. Raises ReadRefused."""
         with self._lock:
-            fetched: dict[int, Fetched] = {}
-            from_broker: dict[int, int] = {}
-            from_files: dict[int, Cursor] = {}
-            for partition, at in positions.items():
-                if (cursor := self._cursor(partition, at)) is not None:
-                    from_files[partition] = cursor
-                elif self._broker_holds(partition, at):
-                    self._left_at[partition] = min(at, self._left_at.get(partition, at))
-                    from_broker[partition] = at
-                else:
-                    fetched[partition] = self._skip(partition, at)
-            for cursor in from_files.values():
+            try:
+                return self._fetch(positions, most)
+            except FileNotFoundError:  # `prune` took it: what is left of it, if anything, is found anew
+                self._cursors.clear()
+                self._list()
+                return {}
+
+    def _fetch(self, positions: Mapping[int, int], most: int) -> dict[int, Fetched]:
+        fetched: dict[int, Fetched] = {}
+        from_broker: dict[int, int] = {}
+        from_files: dict[int, Cursor] = {}
+        for partition, at in positions.items():
+            if (cursor := self._cursor(partition, at)) is not None:
                 cursor.read_ahead()
-            if from_files and not from_broker and not fetched:
-                wait([cursor.ahead[0] for cursor in from_files.values()], return_when=FIRST_COMPLETED)
-            each = max(1, most // max(1, len(positions)))
-            for partition, cursor in from_files.items():
-                if cursor.ahead[0].done():
-                    fetched[partition] = self._take(partition, cursor, each)
-            if from_broker:
-                fetched |= self._broker().read(from_broker, most)
-            return fetched
+                from_files[partition] = cursor
+            elif self._broker_holds(partition, at):
+                self._left_at[partition] = min(at, self._left_at.get(partition, at))
+                from_broker[partition] = at
+            else:
+                fetched[partition] = self._skip(partition, at)
+        if from_files and not from_broker and not fetched:
+            wait([cursor.ahead[0] for cursor in from_files.values()], return_when=FIRST_COMPLETED)
+        each = max(1, most // max(1, len(positions)))
+        for partition, cursor in from_files.items():
+            if cursor.ahead[0].done():
+                fetched[partition] = self._take(partition, cursor, each)
+        if from_broker:
+            fetched |= self._broker().read(from_broker, most)
+        return fetched
 
     def proven_end(self, partition: int, position: int) -> int | None:
         """See SharedLog. While a partition is read from files, nothing is proven of its end."""
         left_at = self._left_at.get(partition)
         return None if left_at is None or position < left_at else self._broker().proven_end(partition, position)
+
+    def close(self) -> None:
+        """Lets go of what is read ahead."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _broker(self) -> SharedLog:
         return shared_log(self._settings, self._plan, self._partitions)
@@ -211,3 +222,11 @@ def archived_log(settings: ReadSettings, plan: ReadPlan, partitions: tuple[int, 
         if key not in _LOGS:
             _LOGS[key] = ArchivedLog(settings, plan, partitions)
         return _LOGS[key]
+
+
+def close_archived_log(plan: ReadPlan, partitions: tuple[int, ...]) -> None:
+    """Where it is open: nobody reads on."""
+    with _LOGS_LOCK:
+        log = _LOGS.pop((plan.id, partitions), None)
+    if log is not None:
+        log.close()

@@ -21,7 +21,7 @@ from apache_beam.io.unbounded_source import (
 )
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 
-from transforms.archived_log import ArchivedLog, archived_log
+from transforms.archived_log import ArchivedLog, archived_log, close_archived_log
 from transforms.batches import RecordBatch
 from transforms.drain import DRAINING, TRACKED
 from transforms.read_plan import GRACE_MS, ReadPlan, ReadSettings
@@ -265,3 +265,4 @@ class LogReader(UnboundedReader):
         self._finished = True
         if (log := open_log(self._plan, self._source.partitions)) is not None:
             log.read_out()
+        close_archived_log(self._plan, self._source.partitions)
