@@ -1,5 +1,6 @@
 """Archiving without a broker: names, rolling, what is read twice, what is missing. Files are real, in a folder of the test's own."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from cli.archive import app as cli
 from schemas import BehaviourEvent, Item
 from schemas.codec import decoder_for, encoder_for
 from transforms.archive import Archiver, Rolling
@@ -248,6 +251,12 @@ def test_the_overview_counts_by_day_and_names_holes_and_overlaps(tmp_path: Path)
     assert (day.files, day.records, day.offsets) == (2, 10, Span(10, 25))
     assert found.holes == [(0, Span(15, 20))]
     assert found.overlaps == []
+    shown = CliRunner().invoke(cli, ["archive", "show", f"--archive={tmp_path}"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 1
+    assert "HOLE: partition 0, offsets 15 to 19 are in no file" in shown.output
+    assert "10 to 24" in shown.output
+    as_json = CliRunner().invoke(cli, ["archive", "show", f"--archive={tmp_path}", "--json"])
+    assert json.loads(as_json.output)[0]["holes"] == [[0, [15, 20]]]
     twice = archiver(tmp_path, of=plan(12, 18))
     twice._archived = {}
     twice.take(batch(12, [T0 + 30 * HOUR_MS] * 6))
@@ -262,6 +271,9 @@ def test_pruning_is_a_preview_until_told_and_leaves_where_to_go_on(tmp_path: Pat
     later = T0 + 2 * HOUR_MS + 86_400_000
     whole = ranges(tmp_path)
     (previewed,) = prune(str(tmp_path), 1, execute=False, now_ms=later)
+    assert ranges(tmp_path) == whole
+    asked = ["archive", "prune", f"--archive={tmp_path}", "--keep-days=1"]
+    assert "--execute does it" in CliRunner().invoke(cli, asked).output
     assert ranges(tmp_path) == whole
     assert prune(str(tmp_path), 1, execute=True, now_ms=later) == [previewed]
     assert previewed.hours == [T0, T0 + HOUR_MS]
