@@ -6,8 +6,7 @@ Exit status: 0 done, 1 failed (the same command goes on), 2 wrong arguments, 3 a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -88,8 +87,7 @@ def selecting(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def call(**given: Any) -> None:
         where_and_which = {name: given.pop(name) for name in shared}
-        with _exits():
-            command(**given, chosen=_options(**where_and_which))
+        command(**given, chosen=_options(**where_and_which))
 
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *shared.values())]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -154,6 +152,66 @@ def export(chosen: Selection, file: Path = typer.Argument(help="File to write; m
 
 @dlq_app.command()
 @selecting
+def redrive(
+    chosen: Selection,
+    execute: bool = EXECUTE,
+    again: bool = typer.Option(False, "--again", help="Also what was redriven before and failed again."),
+    force: bool = typer.Option(False, "--force", help="Also where most of it would be dead letters again."),
+    per_second: float = typer.Option(500.0, "--per_second", min=0.1, help="Records a second; rises to it in 30 s."),
+    wait_s: float = typer.Option(30.0, "--wait_s", min=0.0, help="Seconds to wait for the job, to say what came back."),
+    format: str = typer.Option("auto", help="As the job's: auto, avro, confluent, json."),
+    schema_registry: str = typer.Option("", "--schema_registry", help="As the job's."),
+    mapper: str = typer.Option("", help="As the job's."),
+    log_clock: str = typer.Option("append", "--log_clock", help="As the job's: append or ingest_ms."),
+    as_json: bool = JSON,
+) -> None:
+    """Gives the records of open letters again to their own topic, for the running job. What was redriven is not, unless it came back."""
+    from pipelines.operation import A_PERSON_DECIDES
+    from pipelines.redrive import Redrive, RedriveAsked
+    from pipelines.redrive_aftermath import came_back, standstills, wait_for_the_job
+    from pipelines.screen import Screen
+    from schemas.codec import decoder_for
+    from serving.redrives import outlook_as_json, show_aftermath, show_outlook
+
+    if log_clock not in ("append", "ingest_ms"):
+        raise typer.BadParameter("--log_clock is append or ingest_ms")
+    try:
+        decoder = decoder_for(format, schema_registry, mapper)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    asked = RedriveAsked(chosen.topic, chosen.filter, again, format, schema_registry, mapper, log_clock)  # type: ignore[arg-type]
+    redriving = Redrive(chosen.kafka, chosen.store, asked, decoder, chosen.cases()[0])
+    outlook = redriving.preview()
+    stand = standstills(chosen.kafka, chosen.store, decoder)
+    for each in stand:
+        typer.echo(f"warning: {each}", err=True)
+    if outlook.stops_the_job and not force and execute:
+        typer.echo(
+            f"not redriven: {outlook.dead_again:,} of {outlook.given.total():,} would be dead letters again, which could stop the "
+            f"job. Mend the cause, give --format or --mapper as the job's, name the letters by --reason, or --force",
+            err=True,
+        )
+        raise typer.Exit(A_PERSON_DECIDES)
+    if not execute:
+        if as_json:
+            typer.echo(outlook_as_json(outlook.expected, outlook.skipped))
+        else:
+            show_outlook(outlook.expected, outlook.skipped, executed=False)
+            typer.echo(f"{outlook.given.total():,} letters would be redriven; --execute does it")
+        return
+    with Screen() as screen:
+        done, id, given = redriving.execute(outlook.given.total(), per_second, screen)
+    taken = wait_for_the_job(chosen.store, given, 0 if stand else wait_s)
+    back = came_back(chosen.kafka, chosen.topic, given)
+    if as_json:
+        typer.echo(outlook_as_json(done.expected, done.skipped, operation=id, taken=taken, came_back=back))
+        return
+    show_outlook(done.expected, done.skipped, executed=True)
+    show_aftermath(id, taken, back, chosen.topic)
+
+
+@dlq_app.command()
+@selecting
 def discard(
     chosen: Selection,
     why: str = typer.Option("", help="For the record; needed with --execute."),
@@ -173,23 +231,3 @@ def discard(
         return
     id = discard_letters(chosen.store, cases, DiscardAsked(chosen.topic, chosen.filter, why))
     typer.echo(f"{len(cases):,} letters discarded by {id}; they stay in topic {chosen.topic!r}")
-
-
-@contextmanager
-def _exits() -> Iterator[None]:
-    from confluent_kafka import KafkaException
-
-    from pipelines.operation import FAILED, STOPPED, WRONG_ARGUMENTS, Stopped
-    from transforms.letter_box import NoSuchTopic
-
-    try:
-        yield
-    except NoSuchTopic as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(WRONG_ARGUMENTS) from None
-    except (KafkaException, TimeoutError) as error:
-        typer.echo(f"Kafka: {error}", err=True)
-        raise typer.Exit(FAILED) from None
-    except Stopped as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(STOPPED) from None

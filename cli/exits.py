@@ -1,7 +1,11 @@
 """Which exit status an error ends a command with; a script can go by it."""
 
+from confluent_kafka import KafkaException
+
 from pipelines.nearline import needs_a_person
 from pipelines.operation import A_PERSON_DECIDES, FAILED, STOPPED, WRONG_ARGUMENTS, Stopped
+from pipelines.redrive import RedriveFailed
+from schemas.wire_confluent import RegistryUnavailable
 from store.client import StoreError
 
 
@@ -12,7 +16,7 @@ def exit_status(error: Exception) -> int | None:
         return STOPPED
     if needs_a_person(error):
         return A_PERSON_DECIDES
-    if isinstance(error, (StoreError, TimeoutError)):
+    if isinstance(error, (StoreError, TimeoutError, KafkaException, RegistryUnavailable, RedriveFailed)):
         return FAILED
     if isinstance(error, (ValueError, LookupError, FileNotFoundError)):
         return WRONG_ARGUMENTS

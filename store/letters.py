@@ -46,6 +46,10 @@ class LetterRegistry:
             fates |= {id.decode(): _fate(value) for id, value in pairs}
         return fates
 
+    def get(self, id: str) -> LetterFate | None:
+        value = self._calls.one("letters", "HGET", LETTERS, id)
+        return _fate(value) if value else None
+
     def note(self, fates: Mapping[str, LetterFate]) -> None:
         """Keeps the fates of some hundreds of letters, in one call."""
         if fates:

@@ -6,18 +6,26 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 from msgspec import Struct
 
 from schemas import DeadLetter
 from schemas.validate import Rejection
 from schemas.wire_avro import reader
 from transforms.dead_letters import CUT, letter_id
-from transforms.kafka_clients import KafkaSettings, log_consumer, reachable_ends
+from transforms.kafka_clients import (
+    KafkaSettings,
+    beginnings_now,
+    broker_watcher,
+    ends_now,
+    log_consumer,
+    reachable_ends,
+)
 
 WITHIN_S = 30.0
 """A broker that hands nothing out for so long is away."""
@@ -108,9 +116,9 @@ def read_letters(kafka: KafkaSettings, topic: str) -> LetterBox:
     """Every letter that the topic holds now. Raises NoSuchTopic, KafkaException, TimeoutError."""
     box = LetterBox()
     with places(kafka) as at:
-        bounds = {partition: at.bounds(topic, partition) for partition in at.partitions(topic)}
-        ends = reachable_ends(kafka, topic, {partition: high for partition, (_, high) in bounds.items()}, WITHIN_S)
-        starts = {partition: low for partition, (low, _) in bounds.items() if low < ends[partition]}
+        bounds = at.bounds(topic, at.partitions(topic))
+        ends = reachable_ends(kafka, topic, {partition: end for partition, (_, end) in bounds.items()}, WITHIN_S)
+        starts = {partition: begin for partition, (begin, _) in bounds.items() if begin < ends[partition]}
         for message in at.read(topic, starts, ends):
             box.take(message.partition() or 0, message.offset() or 0, message.value())
     return box
@@ -136,7 +144,7 @@ def places(kafka: KafkaSettings) -> Iterator["Places"]:
     """A reader of any topic's records by their places."""
     consumer = log_consumer(kafka, "", **{"queued.max.messages.kbytes": 4_096})
     try:
-        yield Places(consumer)
+        yield Places(consumer, broker_watcher(kafka))
     finally:
         consumer.close()
 
@@ -146,6 +154,7 @@ class Places:
     """Made by `places`. Every call may raise KafkaException or TimeoutError."""
 
     _consumer: Consumer
+    _watcher: AdminClient
 
     def partitions(self, topic: str) -> list[int]:
         """Raises NoSuchTopic."""
@@ -156,22 +165,21 @@ class Places:
             )
         return sorted(found.partitions)
 
-    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """First offset that retention has left, and the end."""
-        return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=WITHIN_S)
+    def bounds(self, topic: str, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """Of each partition, the first offset that retention has left and the end."""
+        begins = beginnings_now(self._watcher, topic, partitions, WITHIN_S)
+        ends = ends_now(self._watcher, topic, partitions, WITHIN_S)
+        return {partition: (begins[partition], ends[partition]) for partition in partitions}
 
     def at(self, topic: str, wanted: Iterable[Place]) -> dict[Place, Message]:
         """The records at these places; those that are gone, or never were, are left out. Raises NoSuchTopic."""
         by_partition: dict[int, list[int]] = {}
         for partition, offset in sorted(set(wanted)):
             by_partition.setdefault(partition, []).append(offset)
-        there = self.partitions(topic)
+        there = by_partition.keys() & set(self.partitions(topic))
         found: dict[Place, Message] = {}
-        for partition, offsets in by_partition.items():
-            if partition not in there:
-                continue
-            low, _ = self.bounds(topic, partition)
-            for near in _near([offset for offset in offsets if offset >= low]):
+        for partition, (begin, _) in self.bounds(topic, there).items():
+            for near in _near([offset for offset in by_partition[partition] if offset >= begin]):
                 within = set(near)
                 for message in self.read(topic, {partition: near[0]}, {partition: near[-1] + 1}):
                     if message.offset() in within:
@@ -184,7 +192,7 @@ class Places:
         self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in starts.items()])
         heard_at = time.monotonic()
         while left:
-            messages = self._consumer.consume(1_000, 0.5)
+            messages = self._consumer.consume(1_000, 0.05)
             if messages:
                 heard_at = time.monotonic()
             elif time.monotonic() - heard_at > WITHIN_S:
@@ -194,6 +202,10 @@ class Places:
                 if error is not None:
                     if error.code() == KafkaError._PARTITION_EOF:
                         left.discard(partition)  # type: ignore[arg-type]
+                    elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
+                        if starts[partition] < self.bounds(topic, [partition])[partition][0]:
+                            raise KafkaException(error)  # deleted since we asked: given again, we find what is left
+                        left.discard(partition)  # it lies beyond the end: another topic of this name is meant
                     elif not error.retriable() and error.code() not in PASSING:
                         raise KafkaException(error)
                 elif partition in left:

@@ -8,49 +8,28 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from typer.testing import CliRunner
 
-from cli import app
 from local.kafka import Kafka
 from local.valkey import Valkey
 from schemas import DeadLetter
+from store.client import ShopperStore
 from store.operations import Operations
-from tests.integration.stores import open_store
-from transforms.dead_letters import DeadLetterWriter
+from tests.integration.dlq import Dlq, new_dlq
 
 NOW = 1_780_000_000_000
 
 
 @pytest.fixture
-def dlq(kafka: Kafka, valkey: Valkey, namespace: str, fresh_topic: Callable[..., str]) -> "Dlq":
-    return Dlq(kafka.bootstrap, valkey.url, namespace, fresh_topic(kafka.bootstrap), fresh_topic(kafka.bootstrap))
+def dlq(kafka: Kafka, valkey: Valkey, namespace: str, fresh_topic: Callable[..., str]) -> Dlq:
+    return new_dlq(kafka.bootstrap, valkey.url, namespace, fresh_topic)
 
 
-class Dlq:
-    """`aigq dlq` with its connection, and the letters it finds."""
-
-    def __init__(self, bootstrap: str, store: str, namespace: str, topic: str, behaviour: str):
-        self.bootstrap, self.topic, self.behaviour = bootstrap, topic, behaviour
-        self.store = open_store(store, namespace)
-        self._where = ["--bootstrap", bootstrap, "--store", store, "--namespace", namespace]
-
-    def write(self, *letters: DeadLetter) -> None:
-        DeadLetterWriter({"bootstrap.servers": self.bootstrap}, self.topic).write(letters)
-
-    def letter(self, offset: int, reason: str = "bad_json", raw: bytes = b"{", stage="decode", **more) -> DeadLetter:
-        return DeadLetter(stage, reason, "why", self.behaviour, 2, offset, NOW + offset, raw=raw, **more)
-
-    def __call__(self, *words: str, status: int = 0) -> str:
-        ran = CliRunner().invoke(app, ["dlq", *words, *self._where, "--dead_letter_topic", self.topic])
-        assert ran.exit_code == status, f"{ran.exit_code}: {ran.output} {ran.exception!r}"
-        return ran.output
-
-    def lines(self, *words: str) -> list[dict]:
-        return [json.loads(line) for line in self(*words, "--json").splitlines()]
+def letter(dlq: Dlq, offset: int, reason: str = "bad_json", raw: bytes = b"{") -> DeadLetter:
+    return DeadLetter("decode", reason, "why", dlq.behaviour, 2, offset, NOW + offset, raw=raw)
 
 
 def test_letters_are_listed_by_reason_and_one_written_twice_is_one(dlq: Dlq) -> None:
-    dlq.write(*(dlq.letter(offset) for offset in range(1_200)), dlq.letter(2_000, "bad_time"), dlq.letter(7))
+    dlq.write(*(letter(dlq, offset) for offset in range(1_200)), letter(dlq, 2_000, "bad_time"), letter(dlq, 7))
     sums = {each["reason"]: each for each in dlq.lines("list")}
     assert (sums["bad_json"]["open"], sums["bad_time"]["open"]) == (1_200, 1)
     assert (sums["bad_json"]["first_ms"], sums["bad_json"]["last_ms"]) == (NOW, NOW + 1_199)
@@ -61,7 +40,7 @@ def test_letters_are_listed_by_reason_and_one_written_twice_is_one(dlq: Dlq) -> 
 
 
 def test_a_letter_is_shown_with_its_bytes_as_text_or_in_hex(dlq: Dlq) -> None:
-    dlq.write(dlq.letter(1, raw='{"query": "café"'.encode()), dlq.letter(2, "bad_avro", b"\xc3\x01\x00\xff"))
+    dlq.write(letter(dlq, 1, raw='{"query": "café"'.encode()), letter(dlq, 2, "bad_avro", b"\xc3\x01\x00\xff"))
     shown = dlq("show", f"{dlq.behaviour}/2/1")
     assert '{"query": "café"' in shown
     assert "partition 2 offset 1" in shown
@@ -70,7 +49,7 @@ def test_a_letter_is_shown_with_its_bytes_as_text_or_in_hex(dlq: Dlq) -> None:
 
 
 def test_an_export_holds_every_byte(dlq: Dlq, tmp_path: Path) -> None:
-    letters = [dlq.letter(1, raw=b"{"), dlq.letter(2, "bad_avro", bytes(range(256))), dlq.letter(3, "no_text")]
+    letters = [letter(dlq, 1, raw=b"{"), letter(dlq, 2, "bad_avro", bytes(range(256))), letter(dlq, 3, "no_text")]
     dlq.write(*letters)
     file = tmp_path / "letters.jsonl"
     dlq("export", str(file), "--reason", "bad_json", "--reason", "bad_avro")
@@ -81,7 +60,7 @@ def test_an_export_holds_every_byte(dlq: Dlq, tmp_path: Path) -> None:
 
 
 def test_discard_is_a_preview_then_a_record_and_never_a_deletion(dlq: Dlq) -> None:
-    dlq.write(dlq.letter(1), dlq.letter(2), dlq.letter(3, "bad_time"))
+    dlq.write(letter(dlq, 1), letter(dlq, 2), letter(dlq, 3, "bad_time"))
     assert "2 letters would be discarded" in dlq("discard", "--reason", "bad_json")
     assert {each["open"] for each in dlq.lines("list")} == {1, 2}
     assert "--why" in dlq("discard", "--execute", status=2)
@@ -91,12 +70,12 @@ def test_discard_is_a_preview_then_a_record_and_never_a_deletion(dlq: Dlq) -> No
     assert shown["fate"]["operation"] in done
     sums = {each["reason"]: each for each in dlq.lines("list")}
     assert (sums["bad_json"]["open"], sums["bad_json"]["discarded"], sums["bad_time"]["open"]) == (0, 2, 1)
-    _, progress = Operations(dlq.store.calls).show(shown["fate"]["operation"])
+    _, progress = Operations(ShopperStore(dlq.store_url, dlq.namespace).calls).show(shown["fate"]["operation"])
     assert (progress.status, progress.counts, progress.done, progress.of) == ("done", {"discarded": 2}, 2, 2)
 
 
 def test_reading_letters_joins_no_group_and_commits_nothing(dlq: Dlq, kafka: Kafka) -> None:
-    dlq.write(dlq.letter(1))
+    dlq.write(letter(dlq, 1))
     live = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"live-{dlq.topic}"})
     live.commit(offsets=[TopicPartition(dlq.topic, 0, 0)], asynchronous=False)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})

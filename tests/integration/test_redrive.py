@@ -1,0 +1,262 @@
+"""`aigq dlq redrive` on a real broker and store: which record is given again, with which key, what is left, and that a redrive which
+dies at the worst moment has no effect twice."""
+
+import json
+import time
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from local.kafka import Kafka
+from local.valkey import Valkey
+from schemas import BehaviourEvent, DeadLetter
+from schemas.codec import Decoder, encoder_for
+from schemas.wire_mapper import event_reader
+from store.letters import LetterRegistry
+from tests.integration.dlq import Dlq, SmallJob, new_dlq, total
+from transforms.redriven_records import LETTER_HEADER, REDRIVES_HEADER, partition_of
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+to_json, avro = encoder_for(BehaviourEvent, "json"), encoder_for(BehaviourEvent)
+
+
+def search(user: str, id: str, query: str = "red shoes", ago_ms: int = HOUR_MS) -> BehaviourEvent:
+    return BehaviourEvent(id, user, "search", int(time.time() * 1000) - ago_ms, query=query)
+
+
+def in_seconds(event: BehaviourEvent) -> bytes:
+    return to_json(msgspec.structs.replace(event, time_ms=event.time_ms // 1000))
+
+
+def mended(record: bytes) -> BehaviourEvent | str:
+    fields = json.loads(record)
+    fields["time_ms"] *= 1000 if fields["time_ms"] < 1e11 else 1
+    return msgspec.convert(fields, BehaviourEvent)
+
+
+MENDED = ("--mapper", f"{__name__}:mended")
+
+
+def mend(job: SmallJob) -> None:
+    job.decoder = Decoder({}, event_reader(mended))
+
+
+@pytest.fixture
+def dlq(kafka: Kafka, valkey: Valkey, namespace: str, fresh_topic: Callable[..., str]) -> Dlq:
+    return new_dlq(kafka.bootstrap, valkey.url, namespace, fresh_topic)
+
+
+@pytest.fixture
+def job(dlq: Dlq) -> SmallJob:
+    return SmallJob(dlq)
+
+
+def redriven(dlq: Dlq) -> list[tuple[int, str | None, dict[str, str]]]:
+    """Partition, key and headers of the records that carry a letter's id."""
+    consumer = Consumer({"bootstrap.servers": dlq.bootstrap, "group.id": "test", "enable.partition.eof": True})
+    consumer.assign([TopicPartition(dlq.behaviour, partition, 0) for partition in range(4)])
+    found, ended = [], 0
+    while ended < 4:
+        message = consumer.poll(30)
+        assert message is not None
+        if message.error():
+            ended += 1
+        elif headers := {name: value.decode() for name, value in message.headers() or []}:
+            key = message.key()
+            found.append((message.partition(), key.decode() if key else None, headers))
+    consumer.close()
+    return found
+
+
+def test_a_record_is_given_again_as_it_was_keyed_by_its_shopper_with_its_provenance(dlq: Dlq, job: SmallJob) -> None:
+    job.produce(in_seconds(search("u1", "e1")), key=None, partition=3)
+    job.take()
+    assert dlq.statuses() == {f"{dlq.behaviour}/3/0": "open"}
+    preview = dlq("redrive", *MENDED)
+    assert "1 letters would be redriven" in preview
+    assert redriven(dlq) == []
+    said = dlq.redrive(*MENDED, "--wait_s=0")
+    assert said["expected"] == [{"reason": "bad_time", "topic": dlq.behaviour, "folded": 1}]
+    provenance = {LETTER_HEADER: f"{dlq.behaviour}/3/0", REDRIVES_HEADER: "1"}
+    assert redriven(dlq) == [(partition_of(b"u1", 4), "u1", provenance)]
+    mend(job)
+    job.take()
+    assert job.texts("u1") == ["red shoes"]
+    assert dlq.statuses() == {f"{dlq.behaviour}/3/0": "redriven"}
+    assert total(dlq.redrive(*MENDED)["expected"]) == {}
+    assert len(redriven(dlq)) == 1
+
+
+def test_what_fails_again_is_quarantined_until_it_is_asked_for_again(dlq: Dlq, job: SmallJob) -> None:
+    job.produce(in_seconds(search("u1", "e1")), "u1")
+    job.take()
+    (id,) = dlq.statuses()
+    assert total(dlq.redrive("--wait_s=0")["expected"]) == {"dead bad_time": 1}
+    job.take()
+    assert dlq.statuses() == {id: "returned"}
+    (sum,) = dlq.lines("list")
+    assert (sum["returned"], sum["open"]) == (1, 0)
+    said = dlq.redrive()
+    assert (said["expected"], total(said["left"])) == ([], {"returned": 1})
+    mend(job)
+    assert total(dlq.redrive(*MENDED, "--again", "--wait_s=0")["expected"]) == {"folded": 1}
+    job.take()
+    assert job.texts("u1") == ["red shoes"]
+    (shown,) = dlq.lines("show", id)
+    assert (shown["status"], shown["fate"]["redrives"], len(shown["letters"])) == ("redriven", 2, 2)
+    assert [headers[REDRIVES_HEADER] for _, _, headers in redriven(dlq)] == ["1", "2"]
+
+
+def test_a_redrive_that_dies_before_it_could_write_down_has_no_effect_twice(
+    dlq: Dlq, job: SmallJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        job.produce(in_seconds(search("u1", f"e{number}", f"query {number}")), "u1")
+    job.take()
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LetterRegistry, "note", die)
+        dlq("redrive", "--execute", *MENDED, status=130)
+    given = len(redriven(dlq))
+    assert given > 0
+    dlq.redrive(*MENDED, "--wait_s=0")
+    assert len(redriven(dlq)) == 5 + given  # twice in the topic
+    mend(job)
+    job.take()
+    assert sorted(job.texts("u1")) == [f"query {number}" for number in range(5)]  # once in the state
+    assert set(dlq.statuses().values()) == {"redriven"}
+
+
+def test_a_record_that_a_dead_redrive_gave_again_is_known_when_it_fails_again(
+    dlq: Dlq, job: SmallJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.produce(in_seconds(search("u1", "e1")), "u1")
+    job.take()
+    (id,) = dlq.statuses()
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LetterRegistry, "note", die)
+        dlq("redrive", "--execute", status=130)
+    job.take()  # not mended: it fails again, in a place that nobody wrote down
+    assert set(dlq.statuses().values()) == {"open"}
+    assert len(dlq.statuses()) == 2
+    said = dlq.redrive()
+    assert (said["expected"], total(said["left"])) == ([], {"returned": 1})
+    assert dlq.statuses() == {id: "returned"}
+    assert len(redriven(dlq)) == 1
+
+
+def test_events_in_a_wrong_partition_go_home(dlq: Dlq, job: SmallJob) -> None:
+    home = partition_of(b"u1", 4)
+    job.produce(avro(search("u1", "e1", "at home")), "u1")
+    job.take()
+    job.produce(avro(search("u1", "e2", "astray")), "some session", (home + 1) % 4)
+    job.take()
+    assert job.texts("u1") == ["at home"]
+    dlq.redrive("--wait_s=0", "--user", "u1")
+    job.take()
+    assert job.texts("u1") == ["at home", "astray"]
+
+
+def test_a_shopper_whose_first_event_lies_elsewhere_is_left_for_a_rebuild(dlq: Dlq, job: SmallJob) -> None:
+    job.produce(avro(search("u1", "e1", "astray")), "some session", (partition_of(b"u1", 4) + 1) % 4)
+    job.take()
+    job.produce(avro(search("u1", "e2", "at home")), "u1")
+    job.take()
+    assert total(dlq.redrive()["left"]) == {"away_from_home": 1}
+    assert "aigq rebuild --users FILE" in dlq("redrive")
+
+
+def test_what_has_gone_from_its_topic_comes_from_the_letter(dlq: Dlq, job: SmallJob) -> None:
+    home = partition_of(b"u1", 4)
+    job.produce(avro(search("u1", "e1", "at home")), "u1")
+    job.take()
+    astray = (home + 1) % 4
+    job.produce(avro(search("u1", "e2", "astray")), "u1", astray)
+    job.produce(in_seconds(search("u2", "e3", "in seconds")), "u2", astray)
+    cut = DeadLetter(
+        "decode", "too_large", "x; raw holds the first 3 of 9 bytes", dlq.behaviour, astray, 7, 1, raw=b"{.."
+    )
+    dlq.write(cut)
+    job.take()
+    admin = AdminClient({"bootstrap.servers": dlq.bootstrap})
+    for deleted in admin.delete_records([TopicPartition(dlq.behaviour, astray, -1)]).values():
+        deleted.result(30)
+    before = dlq.lines("redrive", *MENDED)
+    assert total(before[0]["left"]) == {"gone": 2}, "with a mapper nothing of ours can be written in the job's format"
+    said = dlq.redrive("--wait_s=0")
+    assert total(said["left"]) == {"gone": 1, "no_key": 1}, (
+        "nothing but the record's key knew the shopper of what cannot be read"
+    )
+    assert total(said["expected"]) == {"folded": 1}
+    job.take()
+    assert job.texts("u1") == ["at home", "astray"]
+
+
+def test_what_comes_too_late_to_count_is_said_before(dlq: Dlq, job: SmallJob) -> None:
+    job.produce(in_seconds(search("u1", "e1", ago_ms=100 * DAY_MS)), "u1")
+    job.produce(in_seconds(search("u1", "e2")), "u1")
+    job.produce(in_seconds(search("u1", "e2")), "u1")
+    job.produce(to_json(search("u1", "e3", "blue shoes")), "u1")
+    job.take()
+    (said,) = dlq.lines("redrive", *MENDED)
+    assert total(said["expected"]) == {"too_late": 1, "folded": 1, "duplicate": 1}
+    assert "1 come too late to count" in dlq("redrive", *MENDED)
+    dlq.redrive(*MENDED, "--wait_s=0")
+    mend(job)
+    job.take()
+    assert sorted(job.texts("u1")) == ["blue shoes", "red shoes"]
+
+
+def test_a_record_without_a_shopper_is_left(dlq: Dlq, job: SmallJob) -> None:
+    job.produce(b"{ no json", None, 0)
+    job.produce(b"{ no json", "u1")
+    job.take()
+    said = dlq.redrive("--wait_s=0")
+    assert total(said["left"]) == {"no_key": 1}
+    assert [key for _, key, _ in redriven(dlq)] == ["u1"]
+
+
+def test_a_request_that_found_no_list_is_asked_for_anew_at_low_priority(dlq: Dlq, job: SmallJob) -> None:
+    job.produce(avro(search("u1", "e1")), "u1")
+    job.take()
+    dlq.write(
+        DeadLetter("generate", "malformed", "no list", "", -1, -1, 1_780_000_000_000, "u1", "abc", b"?"),
+        DeadLetter("generate", "exhausted", "tried 3 times", "", -1, -1, 1_780_000_000_000, "nobody", "def"),
+    )
+    said = dlq.redrive("--stage", "generate")
+    assert (total(said["expected"]), total(said["left"])) == ({"list": 1}, {"nothing_known": 1})
+    request = job.store.request("u1").waiting
+    assert request is not None
+    assert request.low
+    assert dlq.statuses() == {"run/abc": "redriven", "run/def": "open"}
+    dlq.write(DeadLetter("generate", "malformed", "again", "", -1, -1, 1_780_000_000_001, "u1", request.run_id))
+    assert dlq.statuses() == {"run/abc": "returned", "run/def": "open"}
+
+
+def test_most_of_it_dead_again_is_refused_before_it_stops_the_job(dlq: Dlq, job: SmallJob) -> None:
+    for number in range(120):
+        job.produce(in_seconds(search("u1", f"e{number}")), "u1")
+    job.take()
+    assert "120 of 120 would be dead letters again" in dlq("redrive", "--execute", status=3)
+    assert redriven(dlq) == []
+    assert total(dlq.redrive("--force", "--wait_s=0")["expected"]) == {"dead bad_time": 120}
+
+
+def test_a_job_that_stands_is_said(dlq: Dlq, job: SmallJob) -> None:
+    job.produce(in_seconds(search("u1", "e1")), "u1")
+    job.take()
+    for number in range(2, 12):
+        job.produce(in_seconds(search("u1", f"e{number}")), "u1")
+    said = dlq("redrive")
+    assert "no job tracks" in said
+    assert "10 of the next 10 records cannot be read" in said
