@@ -11,7 +11,7 @@ Reads go on all the time. Whatever fails before 5 leaves the name where it was; 
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
@@ -21,7 +21,7 @@ from store.namespaces import MOVING_MS, Namespaces
 
 LOG = logging.getLogger(__name__)
 AT_ONCE = 200
-"""Shoppers whose lists are copied in one call."""
+"""Entries of lists that are put back in one call."""
 
 
 @contextmanager
@@ -79,10 +79,10 @@ def copy_lists(old: ShopperStore, new: ShopperStore, stage: Stage) -> int:
 def restore(
     new: ShopperStore, lists: Iterable[tuple[str, Sequence[QueryRun]]], revoked: frozenset[str], stage: Stage
 ) -> Iterator[int]:
-    """Puts lists back, those of revoked versions left out. Yields how many were stored, some hundred shoppers at a time."""
-    batches = iter(lists)
-    while batch := list(islice(batches, AT_ONCE)):
-        kept: Mapping[str, list[QueryRun]] = {
-            user: [run for run in runs if run.model_version not in revoked] for user, runs in batch
-        }
+    """Puts lists back, those of revoked versions left out. A shopper may come many times. Yields how many were stored."""
+    entries = iter(lists)
+    while batch := list(islice(entries, AT_ONCE)):
+        kept: dict[str, list[QueryRun]] = {}
+        for user, runs in batch:
+            kept.setdefault(user, []).extend(run for run in runs if run.model_version not in revoked)
         yield new.restore(stage, {user: runs for user, runs in kept.items() if runs})

@@ -227,12 +227,13 @@ def read_topic(bootstrap: str, topic: str, within_s: float = 60.0) -> list[Recor
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "oracle", "enable.partition.eof": True})
     try:
         partitions = consumer.list_topics(topic, timeout=within_s).topics[topic].partitions
-        open_ends, records = set(), []
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        open_ends, records, begin = set(), [], []
         for partition in partitions:
             low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=within_s)
+            begin.append(TopicPartition(topic, partition, low))
             if high > low:
                 open_ends.add(partition)
+        consumer.assign(begin)
         while open_ends:
             message = consumer.poll(within_s)
             if message is None:

@@ -1,7 +1,7 @@
 """The oracle's verdict: what the store holds against what the topic's records should have come to."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 
 from tests.integration.oracle import CLOSE, Shopper, shares
@@ -47,7 +47,10 @@ class Verdict:
         return "\n".join(lines) or f"clean: {self.behaviours} behaviours, {self.requests} requests {self.outcomes}"
 
 
-def judge(expected: Mapping[str, Shopper], stored: Stored, runs_kept: int = 3) -> Verdict:
+def judge(
+    expected: Mapping[str, Shopper], stored: Stored, runs_kept: int = 3, put_back: Collection[str] = ()
+) -> Verdict:
+    """put_back: runs whose lists a rebuild has brought from elsewhere, whatever its own requests ended as."""
     verdict = Verdict()
     certain = {user: shopper for user, shopper in expected.items() if not shopper.close_calls}
     verdict.close_calls = len(expected) - len(certain)
@@ -62,7 +65,7 @@ def judge(expected: Mapping[str, Shopper], stored: Stored, runs_kept: int = 3) -
             _compare_interest(shopper, found, verdict)
     verdict.doubled += [f"{user}: a state without records" for user in stored.shoppers.keys() - expected.keys()]
     _compare_requests(certain, expected, stored, verdict)
-    _compare_lists(certain, stored, verdict, runs_kept)
+    _compare_lists(certain, stored, verdict, runs_kept, put_back)
     return verdict
 
 
@@ -126,7 +129,9 @@ def _compare_requests(
             verdict.newest_missing.append(f"{user}: run {shopper.requests[-1].run_id} conflated, and it is the newest")
 
 
-def _compare_lists(certain: Mapping[str, Shopper], stored: Stored, verdict: Verdict, runs_kept: int) -> None:
+def _compare_lists(
+    certain: Mapping[str, Shopper], stored: Stored, verdict: Verdict, runs_kept: int, put_back: Collection[str]
+) -> None:
     """The newest published lists are served, newest first, and no others."""
     outcome_of = {run_id: outcome for run_id, _, outcome in stored.ended}
     for user, shopper in certain.items():
@@ -134,7 +139,7 @@ def _compare_lists(certain: Mapping[str, Shopper], stored: Stored, verdict: Verd
         due = sorted(
             (request.as_of_ms, request.run_id)
             for request in shopper.requests
-            if outcome_of.get(request.run_id) == "published"
+            if outcome_of.get(request.run_id) == "published" or request.run_id in put_back
             if request.as_of_ms > (shopper.erased_ms or 0)
         )[-runs_kept:]
         if served != due[::-1]:
