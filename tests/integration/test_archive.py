@@ -65,7 +65,7 @@ def fill(bootstrap: str, topic: str, events: int) -> dict[int, list[tuple[int, b
     return found
 
 
-@pytest.mark.parametrize(("broker_name", "kills"), [("kafka", 3), ("tansu", 1)])
+@pytest.mark.parametrize(("broker_name", "kills"), [("kafka", 2), ("tansu", 1)])
 def test_every_offset_is_archived_once_after_any_kills(
     broker_name: str, kills: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
