@@ -6,7 +6,6 @@ quarantined (transforms/letter_cases.py).
 """
 
 import time
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,13 +28,11 @@ from transforms.kafka_clients import KafkaSettings
 from transforms.letter_box import places
 from transforms.letter_cases import LetterCase, LetterFilter
 from transforms.produce_again import MESSAGE_TIMEOUT_S, deliver, producer
-from transforms.redriven_records import Look, RecordLooks
+from transforms.redriven_records import Look, Outlook, RecordLooks
 from transforms.want_lists import wanted_list
 
 AT_ONCE = 200
 """Letters looked at together; at most so many records are given twice by a redrive that is killed."""
-MOST_DEAD, MOST_DEAD_SHARE = 100, 0.5
-"""More records than these that would be dead letters again could stop the job (--dead_letter_run, --dead_letter_ratio)."""
 
 
 class RedriveFailed(Exception):
@@ -62,40 +59,6 @@ class RedrivePlace(Struct, frozen=True):
     """Log clock by partition when the operation began: the as-of of lists that it asks for."""
     letter: str = ""
     """The newest that was given again."""
-
-
-@dataclass
-class Outlook:
-    """What a redrive will do, or has done, by (reason, topic) of the letters."""
-
-    expected: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """See Look.expected."""
-    skipped: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """By name in SKIPS."""
-
-    def take(self, look: Look) -> None:
-        about = look.case.newest.reason, look.case.newest.topic
-        if look.skip:
-            self.skipped[about][look.skip] += 1
-        else:
-            self.expected[about][look.expected] += 1
-
-    @property
-    def given(self) -> Counter[str]:
-        return sum(self.expected.values(), Counter())
-
-    @property
-    def left(self) -> Counter[str]:
-        return sum(self.skipped.values(), Counter())
-
-    @property
-    def dead_again(self) -> int:
-        return sum(count for name, count in self.given.items() if name.startswith("dead "))
-
-    @property
-    def stops_the_job(self) -> bool:
-        """So much of it would come back that the job's own limits could stop it."""
-        return self.dead_again > MOST_DEAD and self.dead_again > MOST_DEAD_SHARE * self.given.total()
 
 
 class Redrive:

@@ -34,20 +34,23 @@ class Reason:
     remedy: str
 
 
-_MAPPER = "fix the mapper, then redrive the letters"
-_PRODUCER = "fix the producer; the letters hold what it sent"
+_MAPPER = "fix the mapper, then `aigq dlq redrive --reason mapper_raised`"
+_PRODUCER = "fix the producer; a mapper can mend what it sent: then `aigq dlq redrive`, else `aigq dlq discard`"
 
 REASONS: dict[str, Reason] = {
     # decode
     "empty": Reason("the record has no value", _PRODUCER),
     "too_large": Reason("the value is larger than any event (64 KiB; 1 MB before a mapper)", _PRODUCER),
-    "unknown_format": Reason("the first bytes belong to no format that the job reads", "set --format, or a --mapper"),
+    "unknown_format": Reason(
+        "the first bytes belong to no format that the job reads",
+        "set --format, or a --mapper, then `aigq dlq redrive --reason unknown_format`",
+    ),
     "bad_json": Reason("JSON that ends too early or is none", _PRODUCER),
     "bad_avro": Reason("an Avro body that does not fit the schema it names: cut off, too long, damaged", _PRODUCER),
     "wrong_shape": Reason("well-formed, but a field is missing, null or of another type", _PRODUCER),
     "unknown_schema": Reason(
         "written with a schema that neither schemas/history/ nor the registry holds, or that is not Avro or JSON",
-        "add the schema to schemas/history/ (or to the registry), then redrive the letters",
+        "add the schema to schemas/history/ (or to the registry), then `aigq dlq redrive --reason unknown_schema`",
     ),
     "bad_id": Reason("id or user is empty, longer than 256 characters, or holds a control character", _PRODUCER),
     "no_text": Reason("a search without a query, or a click without an item's title", _PRODUCER),
@@ -58,23 +61,33 @@ REASONS: dict[str, Reason] = {
     "ingest_ahead": Reason(
         "--log_clock=ingest_ms, but it lies more than a minute after the broker's append time", "correct the importer"
     ),
-    "mapper_refused": Reason("the mapper returned a reason in place of an event", "read the reason in the detail"),
+    "mapper_refused": Reason(
+        "the mapper returned a reason in place of an event",
+        "`aigq dlq show` has the reason; mend the mapper and redrive, or discard",
+    ),
     "mapper_raised": Reason("the mapper raised an exception, or returned something else than it may", _MAPPER),
     # track
     "wrong_partition": Reason(
         "the shopper's earlier events came in another partition, so that their order is lost",
-        "key events by user and use the partitioner that the namespace names (murmur2)",
+        "key events by user with the namespace's partitioner (murmur2), then `aigq dlq redrive --reason wrong_partition`: it keys "
+        "them so; where a shopper's first event lies elsewhere, `aigq rebuild --users FILE`",
     ),
     "broke_the_fold": Reason(
         "folding the event raised an exception; the shopper is quarantined from this offset on",
-        "report it with the letter; an erase event, or a rebuild with the mended fold, ends the quarantine",
+        "report it with the letter; `aigq rebuild --users FILE` with the mended fold, or an erase event, ends the quarantine",
     ),
-    "quarantined": Reason("an event of a shopper in quarantine", "redrive the letters once the quarantine has ended"),
+    "quarantined": Reason(
+        "an event of a shopper in quarantine", "once the quarantine has ended, `aigq dlq redrive --reason quarantined`"
+    ),
     # generate
     "malformed": Reason(
-        "the model's output holds no list that keeps the rules", "the last good list stays; watch the share"
+        "the model's output holds no list that keeps the rules",
+        "the last good list stays; watch the share; `aigq dlq redrive --reason malformed` asks for a list anew",
     ),
-    "exhausted": Reason("a request failed as often as --attempts allows", "look at the engine's log for its run id"),
+    "exhausted": Reason(
+        "a request failed as often as --attempts allows",
+        "look at the engine's log for its run id, then `aigq dlq redrive --reason exhausted`",
+    ),
 }
 """Every reason that a letter can carry. A test holds the code and docs/bad-input.md to this table."""
 

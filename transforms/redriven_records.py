@@ -4,6 +4,7 @@ The record comes from its topic, byte for byte, while that still holds it; else 
 guess: the same decoder and the same fold are asked, over the shopper's present state.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,9 @@ LETTER_HEADER, REDRIVES_HEADER = "aigq-letter", "aigq-redrives"
 """Of every redriven record: the first letter of its case, and how often it has been given again."""
 MOST_STATES = 50_000
 """Shoppers' states that a forecast carries on at once."""
+
+MOST_DEAD, MOST_DEAD_SHARE = 100, 0.5
+"""More records than these that would be dead letters again could stop the job (--dead_letter_run, --dead_letter_ratio)."""
 
 SKIPS: dict[str, str] = {
     "returned": "redriven before and failed again where it went; --again gives it once more",
@@ -59,6 +63,40 @@ class Look:
     record: Record | None = None
     stray_of: str = ""
     """Its record is one that a redrive gave again without having lived to write that down: the case that it belongs to."""
+
+
+@dataclass
+class Outlook:
+    """What a redrive will do, or has done, by (reason, topic) of the letters."""
+
+    expected: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """See Look.expected."""
+    skipped: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """By name in SKIPS."""
+
+    def take(self, look: Look) -> None:
+        about = look.case.newest.reason, look.case.newest.topic
+        if look.skip:
+            self.skipped[about][look.skip] += 1
+        else:
+            self.expected[about][look.expected] += 1
+
+    @property
+    def given(self) -> Counter[str]:
+        return sum(self.expected.values(), Counter())
+
+    @property
+    def left(self) -> Counter[str]:
+        return sum(self.skipped.values(), Counter())
+
+    @property
+    def dead_again(self) -> int:
+        return sum(count for name, count in self.given.items() if name.startswith("dead "))
+
+    @property
+    def stops_the_job(self) -> bool:
+        """So much of it would come back that the job's own limits could stop it."""
+        return self.dead_again > MOST_DEAD and self.dead_again > MOST_DEAD_SHARE * self.given.total()
 
 
 @dataclass

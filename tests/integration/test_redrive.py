@@ -3,7 +3,9 @@ dies at the worst moment has no effect twice."""
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
+from threading import Thread
 
 import msgspec
 import pytest
@@ -16,6 +18,7 @@ from schemas import BehaviourEvent, DeadLetter
 from schemas.codec import Decoder, encoder_for
 from schemas.wire_mapper import event_reader
 from store.letters import LetterRegistry
+from store.operations import Operations
 from tests.integration.dlq import Dlq, SmallJob, new_dlq, total
 from transforms.redriven_records import LETTER_HEADER, REDRIVES_HEADER, partition_of
 
@@ -260,3 +263,26 @@ def test_a_job_that_stands_is_said(dlq: Dlq, job: SmallJob) -> None:
     said = dlq("redrive")
     assert "no job tracks" in said
     assert "10 of the next 10 records cannot be read" in said
+
+
+def test_a_cancelled_redrive_says_so_and_the_rest_can_be_asked_for_again(dlq: Dlq, job: SmallJob) -> None:
+    for number in range(40):
+        job.produce(in_seconds(search("u1", f"e{number}", f"query {number}")), "u1")
+    job.take()
+    operations = Operations(job.store.calls)
+
+    def cancel() -> None:
+        while not (running := [o.id for o, p in operations.list() if dlq.topic in o.asked and p.done]):
+            time.sleep(0.05)
+        operations.control(running[0], "cancel")
+
+    canceller = Thread(target=cancel)
+    canceller.start()
+    said = dlq("redrive", *MENDED, "--execute", "--per_second=5", status=4)
+    canceller.join()
+    assert "was cancelled" in said
+    given = len(redriven(dlq))
+    assert 0 < given < 40
+    assert Counter(dlq.statuses().values()) == {"redriven": given, "open": 40 - given}
+    assert total(dlq.redrive(*MENDED, "--wait_s=0")["expected"]) == {"folded": 40 - given}
+    assert len(redriven(dlq)) == 40
