@@ -27,12 +27,12 @@ AT_ONCE = 200
 @contextmanager
 def held(names: Namespaces, name: str, mover: str) -> Iterator[None]:
     """Holds a name while it is moved. Raises NamespaceInUse where another command holds it."""
-    names.hold(name, mover)
+    names.take(name, mover)
     ended = threading.Event()
 
     def renew() -> None:
         while not ended.wait(MOVING_MS / 3000):
-            names.hold(name, mover)
+            names.keep(name, mover)
 
     thread = threading.Thread(target=renew, name=f"hold-{name}", daemon=True)
     thread.start()

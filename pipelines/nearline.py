@@ -57,7 +57,7 @@ A_PERSON_DECIDES = 3
 
 
 class NamespaceMoved(Exception):
-    """The name was moved to another namespace while the job began: starting again, it begins there."""
+    """A command began to move the name while the job began: starting again, it waits for it."""
 
 
 class EndOfBranch(beam.PTransform):
@@ -155,11 +155,14 @@ def prepare(settings: NearlineSettings) -> tuple[Job, ReadPlan | None]:
     store = worker.new_store(settings)
     names = Namespaces(store.calls)
     names.wait_for_move(settings.namespace, MOVE_S)
+    moves = names.moves(settings.namespace)
     job, plan = prepare_in(settings, store)
-    # Whoever began after a mover had fenced the writers of before would write on in the old namespace.
-    if names.moving(settings.namespace) or names.pointed_to(settings.namespace) != store.namespace:
-        raise NamespaceMoved(f"{settings.namespace!r} has just been moved to another namespace; starting again there")
-    return job, plan
+    # Whoever began after a command had fenced the writers of before would write on where they were stopped.
+    if names.moves(settings.namespace) != moves:
+        raise NamespaceMoved(
+            f"an operator's command has just begun to move {settings.namespace!r}; starting again after it"
+        )
+    return replace(job, moves=moves), plan
 
 
 def prepare_in(settings: NearlineSettings, store: ShopperStore) -> tuple[Job, ReadPlan | None]:
@@ -253,11 +256,9 @@ def in_this_process(pipeline: beam.Pipeline) -> bool:
 
 
 def has_moved(job: Job) -> bool:
-    """Whether the job was fenced because its name stands for another namespace now: started again, it goes on there."""
-    name = job.settings.namespace
-    names = Namespaces(worker.new_store(job.settings).calls)
+    """Whether an operator's command has fenced the job: started again, it goes on where its name stands for then."""
     try:
-        return bool(names.moving(name)) or names.pointed_to(name) != job.namespace
+        return Namespaces(worker.new_store(job.settings).calls).moves(job.settings.namespace) != job.moves
     except StoreError:
         return False
 

@@ -46,6 +46,8 @@ class Job:
     track_epoch: str = ""
     generate_epoch: str = ""
     """Writer epochs (store): shared by the workers of this run, newer than those of any run before it."""
+    moves: int = 0
+    """How often the name had been moved when the job began (store.namespaces)."""
     requests: bool = True
     """Whether a change asks for a list; not where a replay or rebuild is on the way to its window."""
 

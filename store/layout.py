@@ -23,6 +23,7 @@ Beside the namespaces, for the whole store:
     aigq:namespaces            every namespace that was ever opened and not dropped    set
     aigq:made                  those that an operator's command made (a shadow, ...)   set
     aigq:pointers              name -> the namespace that it stands for                hash
+    aigq:moves                 name -> how often its writers were fenced by a command  hash
     aigq:moving:<name>         who is moving the name to another namespace just now    string, expires
     aigq:operations            what operators asked for, by id (operations.py)         hash
     aigq:operation:<id>        how far that is                                         hash
@@ -37,7 +38,7 @@ SHARD_HASH = "crc32"
 SHARD_KEYS = ("meta", "counts", "outcomes", "wait", "parked", "lease", "wait:req", "lease:req", "revoked", "low")
 """In the order in which functions.lua expects them."""
 
-NAMESPACES, MADE, POINTERS = "aigq:namespaces", "aigq:made", "aigq:pointers"
+NAMESPACES, MADE, POINTERS, MOVES = "aigq:namespaces", "aigq:made", "aigq:pointers", "aigq:moves"
 OPERATIONS, LETTERS = "aigq:operations", "aigq:letters"
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from store.calls import Calls
 from store.errors import NamespaceMismatch, StoreError
-from store.layout import MADE, NAMESPACES, POINTERS
+from store.layout import MADE, MOVES, NAMESPACES, POINTERS
 
 MOVING_MS = 30_000
 """A move that is not heard of for so long has died; its name may be moved by another, and jobs may start again."""
@@ -40,16 +40,24 @@ class Namespaces:
         held = self.calls.one("moving", "GET", f"aigq:moving:{name}")
         return held.decode() if held else None
 
-    def hold(self, name: str, mover: str) -> None:
-        """Takes or renews the right to move a name: a job that starts meanwhile waits. Raises NamespaceInUse."""
-        key = f"aigq:moving:{name}"
-        self.calls.one("hold", "SET", key, mover, "NX", "PX", MOVING_MS)
+    def moves(self, name: str) -> int:
+        """How often a command has taken the right to move the name: a job that sees another number was fenced by one."""
+        return int(self.calls.one("moves", "HGET", MOVES, name) or 0)
+
+    def take(self, name: str, mover: str) -> None:
+        """Takes the right to move a name: a job that starts meanwhile waits. Raises NamespaceInUse."""
+        self.calls.one("take", "SET", f"aigq:moving:{name}", mover, "NX", "PX", MOVING_MS)
+        self.keep(name, mover)
+        self.calls.one("take", "HINCRBY", MOVES, name, 1)
+
+    def keep(self, name: str, mover: str) -> None:
+        """Renews that right. Raises NamespaceInUse where another has it."""
         holder = self.moving(name)
         if holder not in (mover, None):
             raise NamespaceInUse(
                 f"{holder} is moving {name!r} at {self.calls.where} just now; `aigq runs show {holder}`"
             )
-        self.calls.one("hold", "SET", key, mover, "PX", MOVING_MS)
+        self.calls.one("keep", "SET", f"aigq:moving:{name}", mover, "PX", MOVING_MS)
 
     def release(self, name: str) -> None:
         self.calls.one("release", "DEL", f"aigq:moving:{name}")

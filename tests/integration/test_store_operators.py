@@ -185,14 +185,16 @@ def test_only_what_a_command_made_is_dropped(store: ShopperStore, namespace: str
 
 def test_only_one_moves_a_name_at_a_time(store: ShopperStore, namespace: str):
     names = Namespaces(store.calls)
-    names.hold(namespace, "first")
-    names.hold(namespace, "first")
+    names.take(namespace, "first")
+    names.keep(namespace, "first")
     with pytest.raises(NamespaceInUse, match="first is moving"):
-        names.hold(namespace, "second")
+        names.take(namespace, "second")
+    assert names.moves(namespace) == 1
     names.release(namespace)
     names.wait_for_move(namespace, 1)
-    names.hold(namespace, "second")
+    names.take(namespace, "second")
     names.release(namespace)
+    assert names.moves(namespace) == 2
 
 
 def test_the_same_command_given_again_goes_on_and_another_begins_anew(store: ShopperStore, namespace: str):

@@ -1,0 +1,85 @@
+"""Another policy, fold or number of shards under a running system, with requests in flight, and back again."""
+
+import json
+import random
+import subprocess
+
+import pytest
+
+from bench.faults.load import Load
+from interest import behaviours_of, decode
+from local.kafka import Kafka
+from local.valkey import Valkey
+from store.client import ShopperStore
+from tests.integration.nights import Night, night
+from tests.integration.oracle import read_topic
+
+
+@pytest.fixture
+def tonight(kafka: Kafka, valkey: Valkey, namespace: str, tmp_path):
+    with night(kafka, valkey, namespace, tmp_path) as made:
+        yield made
+
+
+@pytest.mark.timeout(600)
+def test_shards_and_policy_change_under_load_and_back(tonight: Night, kafka: Kafka):
+    stage, rng = tonight.stage, random.Random(3)
+    stage.start_job()
+    tonight.shop(1, 3)
+    stage.pinned = True
+    said = tonight.aigq("adopt", "--shards=5", *tonight.options())
+    assert "shards: 16 -> 5" in said
+    assert stage.namespace == stage.name
+    load = Load(kafka.bootstrap, stage.topic, 2, 40, 40).start()
+    try:
+        killed_and_given_again(tonight, rng, "adopt", "--shards=5", "--execute")
+        held = tonight.store.pinned()
+        assert held
+        assert held.shards == 5
+        tonight.aigq("adopt", "--trigger_drift=0.5", "--execute", *tonight.options())
+        stage.supervise()
+        tonight.aigq("adopt", "--trigger_drift=0.2", "--shards=16", "--execute", *tonight.options())
+    finally:
+        load.stop()
+    level(tonight)
+    held = tonight.store.pinned()
+    assert held
+    assert (held.shards, json.loads(held.policy)["drift"]) == (16, 0.2)
+
+    # nothing lost, nothing doubled: every behaviour of the log is held once
+    produced: dict[str, set[str]] = {}
+    for record in read_topic(kafka.bootstrap, stage.topic):
+        event = json.loads(record.value)
+        produced.setdefault(event["user"], set()).add(event["id"])
+    states = {user: decode(state.blob) for user, state in tonight.store.scan_states()}
+    assert states.keys() == produced.keys()
+    for user, ids in produced.items():
+        assert len(list(behaviours_of(states[user]))) == min(50, len(ids)), user
+    assert len(tonight.lists()) > 10
+
+
+def killed_and_given_again(tonight: Night, rng: random.Random, *words: str) -> None:
+    """kill -9 at two random instants, then the same command to its end."""
+    for _ in range(2):
+        child = tonight.start(*words, *tonight.options())
+        try:
+            child.wait(rng.uniform(1, 5))
+        except subprocess.TimeoutExpired:
+            child.kill()
+        child.communicate()
+        tonight.stage.supervise()
+    tonight.aigq(*words, *tonight.options())
+    tonight.stage.supervise()
+
+
+def level(tonight: Night) -> None:
+    """The stage counts sixteen shards; here the store is asked."""
+    ends = tonight.stage.ends()
+
+    def reached() -> bool:
+        store = ShopperStore(tonight.stage.store.url, tonight.stage.name)
+        at = store.progress()
+        return bool(at) and all(applied.next_offset >= ends[p] for (_, p), applied in at.items())
+
+    tonight.stage.wait("end of the log", reached, 120)
+    tonight.stage.wait("end of the requests", lambda: not any(tonight.store.depth()[:2]), 120)
