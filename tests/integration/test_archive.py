@@ -6,6 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -51,16 +52,16 @@ def fill(bootstrap: str, topic: str, events: int) -> dict[int, list[tuple[int, b
     """Events of shoppers in a fresh topic; (offset, value) by partition as the broker has them."""
     producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5})
     encode, now_ms = encoder_for(BehaviourEvent), int(time.time() * 1000)
-    for count, event in enumerate(Market(3, shoppers=200).bursts(now_ms, 200, 30)):
-        if count == events:
-            break
+    chosen = list(islice(Market(3, shoppers=200).bursts(now_ms, 200, 30), events))
+    assert len(chosen) == events
+    for event in chosen:
         producer.produce(topic, encode(event), event.user.encode())
         producer.poll(0)
     producer.produce(topic, b"{ not an event", b"nobody")
     producer.produce(topic, None, b"nobody")
     assert producer.flush(30) == 0
     found: dict[int, list[tuple[int, bytes | None]]] = {}
-    for message in records_in(bootstrap, topic, count + 2):
+    for message in records_in(bootstrap, topic, events + 2):
         found.setdefault(message.partition() or 0, []).append((message.offset() or 0, message.value()))
     return found
 
