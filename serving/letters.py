@@ -17,19 +17,21 @@ from transforms.letter_cases import STATUSES, LetterCase, LetterSum, sums_of
 
 
 def show_sums(cases: Sequence[LetterCase], unreadable: int, as_json: bool) -> None:
-    """A line for each reason, stage and topic."""
+    """A line for each reason, stage and topic; then what to do about those that wait for somebody."""
     sums = sums_of(cases)
     if as_json:
         for each in sums:
             print(json.dumps(_sum_as_json(each)))
         return
-    table = Table("reason", "stage", "topic", *STATUSES, "first", "last", "what to do", show_lines=True)
+    table = Table("reason", "stage", "topic", *STATUSES, "first", "last")
     for each in sums:
         counts = (f"{each.by_status[status]:,}" for status in STATUSES)
         about = (each.reason, each.stage, each.topic or "-")
-        table.add_row(*about, *counts, _when(each.first_ms), _when(each.last_ms), each.remedy)
-    console = Console()
+        table.add_row(*about, *counts, _when(each.first_ms), _when(each.last_ms))
+    console = Console(markup=False)
     console.print(table if sums else "no dead letter")
+    for reason, remedy in {each.reason: each.remedy for each in sums if each.to_do}.items():
+        console.print(f"{reason}: {remedy}", highlight=False)
     total = Counter(case.status for case in cases)
     console.print(f"{len(cases):,} letters: " + ", ".join(f"{total[status]:,} {status}" for status in STATUSES))
     if unreadable:
@@ -45,7 +47,7 @@ def show_each(cases: Iterable[LetterCase], as_json: bool) -> None:
             letter = case.newest
             print(
                 f"{case.id}  {case.status}  {letter.stage}/{letter.reason}  {_when(letter.time_ms)}  "
-                f"{letter.user or '-'}  {letter.detail}"
+                f"{letter.user or '-'}  {_printable(letter.detail)}"
             )
 
 
@@ -54,7 +56,7 @@ def show_one(case: LetterCase, letters: Sequence[DeadLetter], as_json: bool) -> 
     if as_json:
         print(json.dumps(_case_as_json(case) | {"letters": [letter_as_json(letter) for letter in letters]}))
         return
-    console = Console()
+    console = Console(markup=False)
     table = Table(show_header=False)
     rows = [
         ("letter", case.id),
@@ -68,7 +70,7 @@ def show_one(case: LetterCase, letters: Sequence[DeadLetter], as_json: bool) -> 
     for letter in letters:
         table = Table(show_header=False, title=f"stage {letter.stage}: {letter.reason}", title_justify="left")
         for name, value in (
-            ("detail", letter.detail),
+            ("detail", _printable(letter.detail)),
             ("record", f"{letter.topic} partition {letter.partition} offset {letter.offset}" if letter.topic else "-"),
             ("run", letter.run_id or "-"),
             ("written", _when(letter.time_ms)),
@@ -77,7 +79,7 @@ def show_one(case: LetterCase, letters: Sequence[DeadLetter], as_json: bool) -> 
             ("raw", raw_text(letter.raw)),
         ):
             table.add_row(name, value)
-        console.print(table, markup=False)
+        console.print(table)
 
 
 def letter_as_json(letter: DeadLetter) -> dict[str, Any]:
@@ -94,6 +96,11 @@ def raw_text(raw: bytes) -> str:
     """As text where it is printable, else in hex."""
     text = _as_text(raw)
     return text if text is not None else raw.hex(" ")
+
+
+def _printable(text: str) -> str:
+    """A mapper's complaint may hold anything, a terminal's commands too."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _as_text(raw: bytes) -> str | None:

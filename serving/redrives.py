@@ -24,7 +24,7 @@ DEAD_AGAIN = (
 
 def show_outlook(expected: Outcomes, skipped: Outcomes, executed: bool) -> None:
     """What is given again, as what the job takes it, and what is left and why."""
-    console = Console()
+    console = Console(markup=False)
     total: Counter[str] = sum(expected.values(), Counter())
     table = Table("reason", "topic", "redriven" if executed else "to redrive", *_SHOWN.values(), "dead again", "other")
     for (reason, topic), counts in sorted(expected.items()):
@@ -44,7 +44,7 @@ def show_outlook(expected: Outcomes, skipped: Outcomes, executed: bool) -> None:
             console.print(text.format(count))
     left: Counter[str] = sum(skipped.values(), Counter())
     for name, count in sorted(left.items()):
-        console.print(f"left: {count:,} {name}: {SKIPS[name]}", markup=False)
+        console.print(f"left: {count:,} {name}: {SKIPS[name]}")
 
 
 def outlook_as_json(expected: Outcomes, skipped: Outcomes, **more: object) -> str:
@@ -60,7 +60,7 @@ def outlook_as_json(expected: Outcomes, skipped: Outcomes, **more: object) -> st
 
 def show_aftermath(id: str, taken: bool, came_back: Mapping[str, int], dead_letter_topic: str) -> None:
     """What became of them, as far as the job has come."""
-    console = Console()
+    console = Console(markup=False)
     if not taken:
         console.print(
             f"{id}: the job has not taken all of it yet; `aigq dlq list` tells what comes back to {dead_letter_topic!r}"

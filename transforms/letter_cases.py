@@ -126,6 +126,11 @@ class LetterSum:
     last_ms: int
 
     @property
+    def to_do(self) -> int:
+        """Cases that wait for a person."""
+        return self.by_status["open"] + self.by_status["returned"]
+
+    @property
     def remedy(self) -> str:
         reason = REASONS.get(self.reason)
         return reason.remedy if reason else "unknown to this version"

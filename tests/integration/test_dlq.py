@@ -41,6 +41,8 @@ def test_letters_are_listed_by_reason_and_one_written_twice_is_one(dlq: Dlq) -> 
 
 def test_a_letter_is_shown_with_its_bytes_as_text_or_in_hex(dlq: Dlq) -> None:
     dlq.write(letter(dlq, 1, raw='{"query": "café"'.encode()), letter(dlq, 2, "bad_avro", b"\xc3\x01\x00\xff"))
+    dlq.write(letter(dlq, 3, raw=b"[/red] [bold]no markup of ours"))
+    assert "[/red] [bold]no markup of ours" in dlq("show", f"{dlq.behaviour}/2/3")
     shown = dlq("show", f"{dlq.behaviour}/2/1")
     assert '{"query": "café"' in shown
     assert "partition 2 offset 1" in shown
