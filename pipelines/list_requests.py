@@ -6,7 +6,7 @@ writes lists. What was asked for is in the store and carries the operation's id:
 
 import time
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -109,11 +109,7 @@ class ListRequests:
         self._note(of=sum(map(len, shards)))
         for number, names in enumerate(shards):
             for begin in range(done[number], len(names), AT_ONCE):
-                batch = names[begin : begin + AT_ONCE]
-                self._ask(batch, judge)
-                self.place = msgspec.structs.replace(self.place, shard=number, user=batch[-1])
-                self._looked += len(batch)
-                self._note()
+                self._ask(number, names[begin : begin + AT_ONCE], judge)
         self._note(now=True)
         return self._counts[REQUESTED] - before
 
@@ -123,26 +119,37 @@ class ListRequests:
             return len(names) if shard < self.place.shard else 0
         return bisect_right(names, self.place.user)
 
-    def _ask(self, users: Sequence[str], judge: Judge) -> None:
+    def _ask(self, shard: int, users: Sequence[str], judge: Judge) -> None:
+        """Place and counts move together, with what was just offered: they are saved in between."""
         unasked = [user for user in users if user not in self._asked_for]
-        self._counts[REQUESTED] += len(users) - len(unasked)
-        verdicts = judge(unasked)
-        self._counts += Counter(verdict for verdict in verdicts if isinstance(verdict, str))
-        self._offer([verdict for verdict in verdicts if not isinstance(verdict, str)])
-
-    def _offer(self, wanted: Sequence[Wanted]) -> None:
-        while wanted:
-            self._look()
-            most = min(self._throttle.allowed(time.monotonic()), self._limits.most_waiting - self._low)
-            if most < 1:
-                self._note()
+        judged = dict(zip(unasked, judge(unasked), strict=True))
+        verdicts = deque((user, judged.get(user, REQUESTED)) for user in users)
+        while verdicts:
+            now: list[Wanted] = []
+            passed: list[str] = []
+            most = self._room()
+            while verdicts and (isinstance(verdicts[0][1], str) or len(now) < most):
+                user, verdict = verdicts.popleft()
+                passed.append(user)
+                if isinstance(verdict, str):
+                    self._counts[verdict] += 1
+                else:
+                    now.append(verdict)
+            if now:
+                answers = Counter(_ANSWERS[answer] for answer in self._store.want(self._stage, now, low=True))
+                self._counts += answers
+                self._throttle.took(len(now))
+                self._low += answers[REQUESTED]
+            if passed:
+                self._looked += len(passed)
+                self.place = msgspec.structs.replace(self.place, shard=shard, user=passed[-1])
+            self._note()
+            if not now and verdicts:
                 time.sleep(0.02 if self._low < self._limits.most_waiting else LOOK_S)
-                continue
-            now, wanted = wanted[:most], wanted[most:]
-            answers = Counter(_ANSWERS[answer] for answer in self._store.want(self._stage, now, low=True))
-            self._counts += answers
-            self._throttle.took(len(now))
-            self._low += answers[REQUESTED]
+
+    def _room(self) -> int:
+        self._look()
+        return min(self._throttle.allowed(time.monotonic()), self._limits.most_waiting - self._low)
 
     def wait_until_ended(self) -> None:
         """Returns when none of the operation's requests waits or is at a model. Raises Stopped, StoreUnavailable, WriterFenced."""
@@ -152,7 +159,7 @@ class ListRequests:
             self._look()
             self._note()
             # The counts alone would wait for ever where outcomes were dropped while nobody counted them.
-            if self.open == 0 or time.monotonic() - max(swept_at, self._moved_at) > SWEEP_S:
+            if self.open == 0 or time.monotonic() - swept_at > SWEEP_S:
                 swept_at = time.monotonic()
                 clear = 0 if self._open_users() else clear + 1
         self._look(now=True)

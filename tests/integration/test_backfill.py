@@ -11,7 +11,7 @@ import pytest
 
 from inference.scripted_engine import ScriptedEngine, generated
 from interest import Arrival, State, decode, encode, quarantine
-from pipelines import list_requests
+from pipelines import list_requests, operation
 from pipelines.backfill import Backfill, Selection, backfill, failures
 from pipelines.list_estimate import estimate
 from pipelines.list_requests import Limits, clocks_of
@@ -156,11 +156,11 @@ def test_everyone_without_a_list_gets_one_and_the_record_says_so(store: ShopperS
     worker()
     assert backfill(settings(store), execute=True) == DONE
     assert all(len(store.runs(user)) == 1 for user in users)
-    (operation, progress), *_ = mine(store)
+    (begun, progress), *_ = mine(store)
     assert progress.status == "done"
     assert (progress.done, progress.of) == (500, 500)
     assert progress.counts == {"requested": 500, "ended published": 500}
-    assert {store.runs(user)[0].origin for user in users} == {operation.id}
+    assert {store.runs(user)[0].origin for user in users} == {begun.id}
     assert backfill(settings(store), execute=True) == DONE
     (_, progress), *_ = mine(store)
     assert progress.counts == {"listed": 500}
@@ -184,12 +184,13 @@ def test_killed_anywhere_and_given_again_it_asks_once_and_counts_exactly(
 
     worker(ScriptedEngine(script))
     want = ShopperStore.want
+    monkeypatch.setattr(operation, "SAVE_S", 0.0)  # the checkpoint is as fresh as can be: also within a batch
 
     class Killed(BaseException):
         pass
 
-    for after in (0, 2, 3):
-        calls = iter(range(100))
+    for after in (0, 2, 7):
+        calls = itertools.count()
 
         def dies(self, stage, wanted, low, calls=calls, after=after):
             answers = want(self, stage, wanted, low)
@@ -199,7 +200,7 @@ def test_killed_anywhere_and_given_again_it_asks_once_and_counts_exactly(
 
         monkeypatch.setattr(ShopperStore, "want", dies)
         with pytest.raises(Killed):
-            backfill(settings(store, limits=Limits(100_000.0, 150)), execute=True)
+            backfill(settings(store, limits=Limits(1_000.0, 40)), execute=True)
     monkeypatch.setattr(ShopperStore, "want", want)
     assert backfill(settings(store), execute=True) == DONE
     ((_, progress),) = mine(store)
@@ -224,12 +225,12 @@ def test_no_more_wait_than_was_said_and_a_cancel_ends_those_that_wait(store: Sho
     command = threading.Thread(target=lambda: result.append(backfill(chosen, execute=True)))
     command.start()
     until(lambda: store.depth().low == 50)
-    ((operation, _),) = mine(store)
-    Operations(store.calls).control(operation.id, "pause")
+    ((begun, _),) = mine(store)
+    Operations(store.calls).control(begun.id, "pause")
     until(lambda: mine(store)[0][1].status == "paused")
-    Operations(store.calls).control(operation.id, "")
+    Operations(store.calls).control(begun.id, "")
     until(lambda: mine(store)[0][1].status == "running")
-    Operations(store.calls).control(operation.id, "cancel")
+    Operations(store.calls).control(begun.id, "cancel")
     command.join(30)
     assert result == [STOPPED]
     assert store.depth().low == 0
