@@ -38,7 +38,9 @@ def replay(
     if execute:
         typer.echo(pipeline.replay(settings, live, window, into, context.args))
     else:
-        typer.echo(pipeline.preview(settings, window, into, pipeline.plan_replay(settings, window), live.pinned()))
+        typer.echo(
+            pipeline.preview(settings, window, into, pipeline.plan_replay(settings, live, window), live.pinned())
+        )
 
 
 @app.command()

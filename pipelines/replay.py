@@ -14,6 +14,7 @@ import msgspec
 from pipelines import worker
 from pipelines.operation import Running, Window, moment, running
 from pipelines.options import NearlineSettings
+from pipelines.snapshot import Snapshot, newest_usable, restore
 from pipelines.track_into import fire_all_due, track_into
 from store.client import NamespaceMeta, ShopperStore
 from store.namespaces import NamespaceInUse, Namespaces
@@ -39,6 +40,8 @@ class ReplayPlan(msgspec.Struct, frozen=True):
 
     state_from: dict[int, int]
     """Where the state as of the window's begin is folded from."""
+    snapshot_ms: int
+    """When the snapshot was taken that this begins with; 0 where the log's beginning is."""
     window_from: dict[int, int]
     window_to: dict[int, int]
 
@@ -52,21 +55,25 @@ class ReplayPlan(msgspec.Struct, frozen=True):
 
 
 class ReplayCheckpoint(msgspec.Struct, frozen=True):
-    phase: Literal["state", "window"]
+    phase: Literal["restore", "state", "window"]
     plan: ReplayPlan
     """The same at every try: the window's offsets are looked up once."""
 
 
-def plan_replay(settings: NearlineSettings, window: Window) -> ReplayPlan:
-    """Looks the window's offsets up, in the archive and the broker. Raises what `plan_read` raises."""
+def plan_replay(settings: NearlineSettings, live: ShopperStore, window: Window) -> ReplayPlan:
+    """Looks the window's offsets up, in the archive and the broker, and a snapshot to begin with. Raises what `plan_read` raises."""
 
     def offsets(start: str, end: str) -> ReadPlan:
         return plan_read(replace_read(settings, start, end))
 
-    before = offsets("earliest", str(window.from_ms))
     within = offsets(str(window.from_ms), str(window.to_ms))
     assert within.ends is not None
-    return ReplayPlan(dict(before.starts), dict(within.starts), dict(within.ends))
+    snapshot = _snapshot(settings, live, within.starts, window)
+    if snapshot:
+        begin, taken_ms = {p: at.next_offset for p, at in snapshot.starts().items()}, snapshot.taken_ms
+    else:
+        begin, taken_ms = dict(offsets("earliest", str(window.from_ms)).starts), 0
+    return ReplayPlan(begin, taken_ms, dict(within.starts), dict(within.ends))
 
 
 def replace_read(settings: NearlineSettings, start: str, end: str) -> ReadSettings:
@@ -83,7 +90,9 @@ def replace_read(settings: NearlineSettings, start: str, end: str) -> ReadSettin
 
 def preview(settings: NearlineSettings, window: Window, into: str, plan: ReplayPlan, live: NamespaceMeta | None) -> str:
     """What `--execute` would do."""
-    begin = "no records" if not plan.before else f"{plan.before:,} records, from offsets {_offsets(plan.state_from)}"
+    begin = f"{plan.before:,} records, from offsets {_offsets(plan.state_from)}"
+    if plan.snapshot_ms:
+        begin = f"the snapshot of {moment(plan.snapshot_ms)}, and {begin}"
     policy = settings.policy_of(live)
     return "\n".join(
         [
@@ -106,19 +115,29 @@ def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into:
     taken = {live.name, live.namespace, *names.pointers(), *names.pointers().values()}
     if into in taken:
         raise NamespaceInUse(f"{into!r} is what readers are served from: a replay goes into another namespace")
+    if into in names.names() and (reason := names.in_use(into)):
+        raise NamespaceInUse(f"a replay goes into a namespace of its own: {reason}")
     asked = ReplayAsked(
-        window.from_ms, window.to_ms, into, settings.archive, settings.generates, settings.model_version, settings.given_trigger()
+        window.from_ms,
+        window.to_ms,
+        into,
+        settings.archive,
+        settings.generates,
+        settings.model_version,
+        settings.given_trigger(),
     )
     with running(live, "replay", asked) as run:
-        run.note(checkpoint=run.progress.checkpoint or _first(settings, window), now=True)
+        run.note(checkpoint=run.progress.checkpoint or _first(settings, live, window), now=True)
         checkpoint = msgspec.json.decode(run.progress.checkpoint, type=ReplayCheckpoint)
         ours = replace(apart(settings), namespace=into, group=run.id)
         names.make(into)
         shadow = worker.new_store(ours, into)
+        if checkpoint.phase == "restore":
+            _restore(ours, live, window, checkpoint.plan)
+            checkpoint = _reach(run, ReplayCheckpoint("state", checkpoint.plan))
         if checkpoint.phase == "state":
-            _state_as_of(run, ours, live, window, argv)
-            checkpoint = ReplayCheckpoint("window", checkpoint.plan)
-            run.note(checkpoint=msgspec.json.encode(checkpoint).decode(), now=True)
+            _state_as_of(run, ours, window, argv)
+            _reach(run, ReplayCheckpoint("window", checkpoint.plan))
         track_into(run, replace(ours, end=str(window.to_ms), adopt=True), argv)
         if not settings.generates:
             shadow.begin("replay")
@@ -133,18 +152,39 @@ def apart(settings: NearlineSettings) -> NearlineSettings:
     return replace(settings, **alone, start="applied", catch_up_s=0, max_age_s=0)
 
 
-def _first(settings: NearlineSettings, window: Window) -> str:
-    return msgspec.json.encode(ReplayCheckpoint("state", plan_replay(settings, window))).decode()
+def _first(settings: NearlineSettings, live: ShopperStore, window: Window) -> str:
+    return msgspec.json.encode(ReplayCheckpoint("restore", plan_replay(settings, live, window))).decode()
 
 
-def _state_as_of(
-    run: Running, settings: NearlineSettings, live: ShopperStore, window: Window, argv: Sequence[str]
-) -> None:
-    """The shadow's state at the window's begin, decided by the policy of the live namespace."""
+def _reach(run: Running, checkpoint: ReplayCheckpoint) -> ReplayCheckpoint:
+    run.note(checkpoint=msgspec.json.encode(checkpoint).decode(), now=True)
+    return checkpoint
+
+
+def _snapshot(
+    settings: NearlineSettings, live: ShopperStore, before: Mapping[int, int], window: Window
+) -> Snapshot | None:
+    return newest_usable(settings.archive, live.namespace, before, window.from_ms) if settings.archive else None
+
+
+def _restore(settings: NearlineSettings, live: ShopperStore, window: Window, plan: ReplayPlan) -> None:
+    """Opens the shadow as the live namespace is, with the states of the snapshot where there is one. From the beginning, where a
+    try before died in here."""
     pinned = live.pinned()
     shadow = worker.new_store(settings, settings.namespace)
-    if pinned and shadow.pinned() is None:
-        shadow.open(replace(pinned, shards=settings.shards or pinned.shards))
+    if shadow.pinned():
+        Namespaces(live.calls).drop(settings.namespace)
+    if pinned:
+        shadow = worker.new_store(replace(settings, shards=settings.shards or pinned.shards), settings.namespace)
+        shadow.open(replace(pinned, shards=shadow.shards))
+    if plan.snapshot_ms and (snapshot := _snapshot(settings, live, plan.window_from, window)):
+        shadow.begin("track")
+        restored = restore(snapshot, shadow)
+        LOG.info("%d states restored from the snapshot of %s", restored, moment(snapshot.taken_ms))
+
+
+def _state_as_of(run: Running, settings: NearlineSettings, window: Window, argv: Sequence[str]) -> None:
+    """The shadow's state at the window's begin, decided by the policy of the live namespace."""
     until = replace(settings.without_trigger(), stages="track", end=str(window.from_ms))
     track_into(run, until, argv, requests=False)
     shadow = worker.new_store(until, until.namespace)

@@ -20,16 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
-from interest import TriggerPolicy, decode, due_ms
-from store.client import Applied, NamespaceMeta, NamespaceMismatch, ShardSave, ShopperStore, StateChange
+from interest import TriggerPolicy
+from store.client import Applied, NamespaceMeta, NamespaceMismatch, ShopperStore
 from store.layout import shard_of
 from transforms.archive_layout import snapshot_folder, snapshot_manifests
+from transforms.place_states import place_states
 
 LOG = logging.getLogger(__name__)
 
 STATES_A_FILE = 5_000
-AT_ONCE = 300
-"""States of one shard and partition in one save."""
 SCHEMA = pa.schema([("user", pa.string()), ("state", pa.binary())])
 
 
@@ -117,45 +116,15 @@ def newest_usable(archive: str, namespace: str, before: Mapping[int, int], befor
 def restore(snapshot: Snapshot, store: ShopperStore) -> int:
     """Puts the states into a fresh namespace, opened and begun in stage `track`. Returns how many. Its shards may be others.
 
-    Requests that had been fired and lists are not part of a snapshot. Only the last save of a shard sets its applied offset (before,
-    it is 0). After a crash in here, a job that is started on the namespace folds the log from offset 0, which is right and slow,
-    or is refused where log and archive no longer reach back so far; `restore` itself refuses a namespace that holds anything. So
-    drop it and restore anew.
+    Requests that had been fired and lists are not part of a snapshot. A namespace that a crash in here has left half full is
+    refused: drop it and restore anew.
 
     Raises NamespaceMismatch where the namespace is pinned to what the states do not mean, or is not empty.
     """
     pinned = store.pinned()
     _check_same(snapshot.meta, pinned, store)
     assert pinned is not None
-    policy, starts, restored = TriggerPolicy.from_json(pinned.policy), snapshot.starts(), 0
-    begin = [ShardSave(shard, partition, 0, 0, 0, []) for shard in range(store.shards) for partition in starts]
-    store.save_many(begin)
-    waiting: dict[tuple[int, int], dict[str, StateChange]] = defaultdict(dict)
-    for user, blob in _states(snapshot):
-        state = decode(blob)
-        where = shard_of(user, store.shards), state.partition
-        waiting[where][user] = StateChange(user, b"", blob, due_ms(state, policy), (), state.erased_ms or None)
-        if len(waiting[where]) == AT_ONCE:
-            restored += _save(store, *where, list(waiting.pop(where).values()), Applied(0, 0))
-    for shard in range(store.shards):
-        for partition, at in starts.items():
-            restored += _save(store, shard, partition, list(waiting.pop((shard, partition), {}).values()), at)
-    return restored
-
-
-def _save(store: ShopperStore, shard: int, partition: int, changes: list[StateChange], at: Applied) -> int:
-    """Saves what is not there yet (the walk may have met a shopper twice). Returns how many."""
-    while True:
-        result = store.save(shard, partition, 0, at.next_offset, at.clock_ms, changes)
-        if result.status == "saved":
-            return len(changes)
-        if result.status != "conflict":
-            raise NamespaceMismatch(
-                f"namespace {store.namespace!r}: shard {shard} of partition {partition} is {result.status} of a restore "
-                f"({result.applied}): somebody else writes to it. Stop that job, drop the namespace, and restore into a fresh one"
-            )
-        known = set(result.conflicts)
-        changes = [change for number, change in enumerate(changes) if number not in known]
+    return place_states(store, _states(snapshot), snapshot.starts(), TriggerPolicy.from_json(pinned.policy))
 
 
 def _states(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:

@@ -23,10 +23,14 @@ def states(night: Night, namespace: str) -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(600)
-def test_a_threshold_is_tried_on_a_window_compared_and_put_in_place(tonight: Night):  # noqa: PLR0915 - one night
+def test_a_threshold_is_tried_on_a_window_compared_and_put_in_place(tonight: Night, tmp_path):  # noqa: PLR0915 - one night
     stage = tonight.stage
     stage.start_job()
     tonight.shop(1, 4)
+    archive = f"--archive={tmp_path / 'archive'}"
+    tonight.aigq("run", "archive", "--supervise=no", "--end=now", archive, "--exposure_topic=", *tonight.options()[:3])
+    tonight.in_store("archive", "snapshot", archive, f"--namespace={stage.name}")
+    tonight.shop(5, 1)
     from_ms = int(time.time() * 1000)
     tonight.shop(2, 4)
     to_ms = int(time.time() * 1000)
@@ -53,6 +57,13 @@ def test_a_threshold_is_tried_on_a_window_compared_and_put_in_place(tonight: Nig
     live_fired = [each for each in tonight.store.outcomes() if from_ms <= each.as_of_ms < to_ms]
     assert {each.run_id for each in live_fired} == fired.keys()
     assert all(from_ms <= each.as_of_ms < to_ms for each in fired.values())
+
+    # from a snapshot and the archive: the same states
+    quick = f"{stage.name}-quick"
+    words = [*window, f"--into={quick}", "--no_lists", archive, *tonight.options()]
+    assert "the snapshot of" in tonight.aigq("replay", *words)
+    tonight.aigq("replay", *words, "--execute")
+    assert states(tonight, quick) == states(tonight, same)
 
     # another threshold, with lists
     tried = f"{stage.name}-tried"
