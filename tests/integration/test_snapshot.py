@@ -12,6 +12,7 @@ from pipelines import snapshot as snapshots
 from pipelines.snapshot import Snapshot, newest_usable, restore, take_snapshot
 from store.client import NamespaceMeta, NamespaceMismatch, ShopperStore
 from tests.integration.test_track_interest import POLICY, TOPIC_ID, batch, expected, history, states_in, tracker
+from transforms import place_states
 from transforms.archive_overview import prune
 
 RECORDS = history(11, events=600, users=60)
@@ -53,7 +54,7 @@ def taken_meanwhile(store: ShopperStore, archive: Path, until: int) -> Snapshot:
 def test_a_restored_snapshot_read_on_is_the_fold_of_the_whole_log(
     live: ShopperStore, valkey: Valkey, tmp_path: Path, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "AT_ONCE", 3)
+    monkeypatch.setattr(place_states, "AT_ONCE", 3)
     monkeypatch.setattr(snapshots, "STATES_A_FILE", 5)
     taken_meanwhile(live, tmp_path, 450)
     found = newest_usable(str(tmp_path), live.namespace, {0: 450}, RECORDS[-1][0])
@@ -99,7 +100,7 @@ def test_a_snapshot_is_usable_only_from_the_moment_that_nothing_in_it_is_beyond(
 def test_a_restore_that_dies_leaves_a_namespace_that_folds_right_from_the_beginning(
     live: ShopperStore, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "AT_ONCE", 3)
+    monkeypatch.setattr(place_states, "AT_ONCE", 3)
     taken, fresh = take_snapshot(live, str(tmp_path)), opened(valkey, f"{live.namespace}-died", 4)
     whole = snapshots._states
 
