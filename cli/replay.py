@@ -53,7 +53,9 @@ def diff(
     end: str = typer.Option("", "--to", help="Its end."),
     store: str = STORE,
     bootstrap: str = typer.Option(
-        "", help="Kafka brokers: compares with all lists of the results topic, not the few kept."
+        "",
+        envvar="AIGQ_BOOTSTRAP",
+        help="Kafka brokers: compares with all lists of the results topic, not the few kept.",
     ),
     results_topic: str = typer.Option("query-runs", "--results_topic", help="The results topic of HERE."),
     archive: str = typer.Option("", help="Archive of the results topic."),

@@ -4,6 +4,7 @@ Every field is an option of the same name with its help and unit; the trigger po
 """
 
 import argparse
+import os
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ def option(help: str, default: Any = MISSING, choices: tuple[str, ...] = ()) -> 
 class NearlineSettings:
     """Everything the job can be told. A default is a value that someone would run in production."""
 
-    bootstrap: str = option("Kafka brokers, host:port separated by commas", "")
+    bootstrap: str = option("Kafka brokers, host:port separated by commas; or $AIGQ_BOOTSTRAP", "")
     kafka_config: str = option("more librdkafka settings (SASL, TLS), name=value separated by semicolons", "")
     topic: str = option("topic of behaviour events, keyed by shopper", "behaviour")
     results_topic: str = option("topic that every stored list is produced to; empty for none", "query-runs")
@@ -59,8 +60,10 @@ class NearlineSettings:
     dead_letter_ratio: float = option("share of the last 1,000 records that may be dead before the job stops", 0.5)
     dead_letter_run: int = option("dead records in a row before the job stops; 0 for no such limit", 500)
 
-    store: str = option("URL of the key-value store: redis://, rediss://, unix://", "")
-    namespace: str = option("namespace of the keys; another one is another, independent state", "live")
+    store: str = option("URL of the key-value store: redis://, rediss://, unix://; or $AIGQ_STORE", "")
+    namespace: str = option(
+        "namespace of the keys; another one is another, independent state; or $AIGQ_NAMESPACE", "live"
+    )
     shards: int = option("shards of shoppers, fixed for a namespace; 0: those it has, 16 in a new one", 0)
     state_ttl_days: float = option("days after which an untouched shopper's state is garbage", 120.0)
     list_ttl_days: float = option("days that a list may be served", 30.0)
@@ -173,6 +176,8 @@ class NearlineSettings:
         return wrong + [f"--trigger_{message}" for message in self.policy().errors()]
 
 
+FROM_ENVIRONMENT = ("bootstrap", "store", "namespace")
+"""Where everything is: an on-call exports it once, and every command takes it from AIGQ_BOOTSTRAP, AIGQ_STORE, AIGQ_NAMESPACE."""
 TRIGGER_OPTIONS = tuple(f.name for f in fields(NearlineSettings) if f.name.startswith("trigger_"))
 
 
@@ -196,7 +201,8 @@ class NearlineOptions(PipelineOptions):
             elif isinstance(f.default, bool):
                 parser.add_argument(f"--{f.name}", action="store_true", default=f.default, help=help)
             else:
-                parser.add_argument(f"--{f.name}", type=type(f.default), default=f.default, help=help)
+                named = os.environ.get(f"AIGQ_{f.name.upper()}") if f.name in FROM_ENVIRONMENT else None
+                parser.add_argument(f"--{f.name}", type=type(f.default), default=named or f.default, help=help)
 
     @classmethod
     def print_help(cls) -> None:

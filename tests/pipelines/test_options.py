@@ -52,3 +52,10 @@ def test_security_settings_reach_every_kafka_client():
 def test_a_time_without_a_zone_is_refused_before_any_work():
     for name in ("start", "end"):
         assert settings(*GOOD, f"--{name}=2026-11-24T02:10:00").errors()[0].startswith(f"--{name}: a time without zone")
+
+
+def test_where_everything_is_may_be_exported_once_and_an_option_still_wins(monkeypatch):
+    for name in ("BOOTSTRAP", "STORE", "NAMESPACE"):
+        monkeypatch.setenv(f"AIGQ_{name}", f"{name.lower()}-exported")
+    found = settings("--stages=track", "--namespace=given")
+    assert (found.bootstrap, found.store, found.namespace) == ("bootstrap-exported", "store-exported", "given")
