@@ -33,7 +33,8 @@ def replay(
         from pipelines.regenerate import run_regenerate
 
         raise typer.Exit(run_regenerate(context.args, window, execute))
-    settings = nearline_settings(context.args, stages="track" if no_lists else "track,generate")
+    stages = "track" if no_lists else "track,generate"
+    settings = nearline_settings(context.args, stages=stages, end=str(window.to_ms))
     live = writer(settings)
     if execute:
         typer.echo(pipeline.replay(settings, live, window, into, context.args))

@@ -5,7 +5,9 @@ from the old namespace until the name is moved; no list becomes older by it.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -93,20 +95,31 @@ def rebuild(settings: NearlineSettings, live: ShopperStore, argv: Sequence[str])
         ours = replace(apart(settings), namespace=checkpoint.namespace, group=run.id, stages="track", end="now")
         fresh = _opened(ours, live)
         if checkpoint.phase == "fold":
-            track_into(run, ours, argv)
+            with timed("fold"):
+                track_into(run, ours, argv)
             checkpoint = _reach(run, RebuildCheckpoint(checkpoint.namespace, "lists"))
         if checkpoint.phase == "lists":
-            put_back = _put_lists_back(run, settings, live, fresh)
+            with timed("lists"):
+                put_back = _put_lists_back(run, settings, live, fresh)
             run.save(counts=run.progress.counts | {"lists put back": put_back})
             checkpoint = _reach(run, RebuildCheckpoint(checkpoint.namespace, "verify"))
         if checkpoint.phase == "verify":
-            checked = verify(ours, fresh)
+            with timed("verify"):
+                checked = verify(ours, fresh)
             run.save(counts=run.progress.counts | {"shoppers checked": checked})
             _reach(run, RebuildCheckpoint(checkpoint.namespace, "move"))
         fresh.begin("rebuild")
-        move_name(live.name, fresh, run.id, "rebuild", lambda: track_into(run, ours, argv) and None)
+        with timed("move"):
+            move_name(live.name, fresh, run.id, "rebuild", lambda: track_into(run, ours, argv) and None)
         run.save(note=f"{live.name!r} stands for {fresh.namespace!r}; `aigq drop {live.namespace}` removes the old one")
         return run.id
+
+
+@contextmanager
+def timed(phase: Phase) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    LOG.warning("rebuild: %s took %.1f s", phase, time.monotonic() - began)
 
 
 def verify(settings: NearlineSettings, store: ShopperStore) -> int:

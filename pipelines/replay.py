@@ -21,6 +21,9 @@ from store.namespaces import NamespaceInUse, Namespaces
 from transforms.read_plan import ReadPlan, ReadSettings, plan_read
 
 LOG = logging.getLogger(__name__)
+BATCH = 8_000
+"""Records of one partition in one save: nobody waits for a replay's single record, and a shopper who comes again in a batch is loaded
+and saved once."""
 
 
 class ReplayAsked(msgspec.Struct, frozen=True):
@@ -149,7 +152,9 @@ def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into:
 def apart(settings: NearlineSettings) -> NearlineSettings:
     """Settings that write to nothing but their namespace, and pass over what is a dead letter already."""
     alone = {"results_topic": "", "dead_letter_topic": "", "dead_letter_ratio": 1.0, "dead_letter_run": 0}
-    return replace(settings, **alone, start="applied", catch_up_s=0, max_age_s=0)
+    return replace(
+        settings, **alone, start="applied", catch_up_s=0, max_age_s=0, batch_records=max(settings.batch_records, BATCH)
+    )
 
 
 def _first(settings: NearlineSettings, live: ShopperStore, window: Window) -> str:
