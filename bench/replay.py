@@ -47,7 +47,7 @@ def main() -> None:
         systems = {
             "live": (["pipelines.nearline", "--stages=track", "--namespace=live", "--start=earliest"], "live"),
             "replay": (replay, "shadow"),
-            "replay from the archive": ([*replay, f"--archive={archive}", "--bootstrap="], "shadow"),
+            "replay from the archive": ([*replay, f"--archive={archive}"], "shadow"),
         }
         done: dict[str, list[Watched]] = {name: [] for name in systems}
         for number in range(rounds):
@@ -72,9 +72,7 @@ def main() -> None:
 def run(at: Servers, command: list[str], namespace: str) -> Watched:
     redis.Redis.from_url(at.valkey.url).flushall()
     store = ShopperStore(at.valkey.url, namespace)
-    where = [f"--topic={TOPIC}", f"--store={at.valkey.url}", "--format=json"]
-    if not any(word.startswith("--bootstrap") for word in command):
-        where.append(f"--bootstrap={at.kafka.bootstrap}")
+    where = [f"--bootstrap={at.kafka.bootstrap}", f"--topic={TOPIC}", f"--store={at.valkey.url}", "--format=json"]
     module, *words = command
     return watch(namespace, process.python(module, *words, *where), at.kafka.bootstrap, TOPIC, store, at.folder)
 
