@@ -14,9 +14,9 @@ import msgspec
 
 from pipelines.operation import Running
 from pipelines.screen import Screen
-from pipelines.throttle import PAUSE_S, Throttle
 from store.client import Ended, ShopperStore, Stage, Wanted
 from store.layout import shard_of
+from transforms.throttle import PAUSE_S, Throttle
 from transforms.want_lists import run_id
 
 AT_ONCE = 200

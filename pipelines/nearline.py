@@ -232,6 +232,7 @@ def read_settings(settings: NearlineSettings) -> ReadSettings:
         on_lost_records=settings.on_lost_records,  # type: ignore[arg-type]
         log_clock=settings.log_clock,  # type: ignore[arg-type]
         batch_records=settings.batch_records,
+        records_per_s=settings.records_per_s,
         splits=settings.splits,
         poll_s=settings.poll_s,
     )

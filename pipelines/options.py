@@ -51,6 +51,9 @@ class NearlineSettings:
         ("append", "ingest_ms"),
     )
     batch_records: int = option("records of one partition in one element", 2_000)
+    records_per_s: float = option(
+        "most records read a second, for a replay or rebuild beside a busy job; 0 for no limit", 0.0
+    )
     splits: int = option("parallel readers; 1 on Prism, at most the number of partitions on Flink", 1)
     poll_s: float = option("seconds between polls for new records", 0.05)
 

@@ -19,7 +19,6 @@ from interest import decode
 from pipelines.list_requests import clocks_of
 from pipelines.operation import Running, running
 from pipelines.screen import Screen
-from pipelines.throttle import Throttle
 from schemas.codec import Decoder
 from store.client import ShopperStore, Wanted
 from store.letters import LetterFate, LetterRegistry
@@ -29,6 +28,7 @@ from transforms.letter_box import places
 from transforms.letter_cases import LetterCase, LetterFilter
 from transforms.produce_again import MESSAGE_TIMEOUT_S, deliver, producer
 from transforms.redriven_records import Look, Outlook, RecordLooks
+from transforms.throttle import Throttle
 from transforms.want_lists import wanted_list
 
 AT_ONCE = 200

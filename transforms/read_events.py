@@ -27,6 +27,7 @@ from transforms.drain import DRAINING, TRACKED
 from transforms.read_plan import GRACE_MS, ReadPlan, ReadSettings
 from transforms.rewinds import REWINDS
 from transforms.shared_log import Fetched, SharedLog, open_log, shared_log
+from transforms.throttle import Throttle
 
 LOG = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ HEARTBEAT_S = 1.0
 
 _FINISHED: dict[str, set[int]] = {}
 """Partitions read to their end, by plan."""
+_THROTTLES: dict[str, Throttle] = {}
+"""By plan: readers come and go."""
 
 
 class ReadEvents(beam.PTransform):
@@ -195,8 +198,12 @@ class LogReader(UnboundedReader):
         }
         log = self._source.log()
         most = self._settings.batch_records * min(BATCHES_PER_BUNDLE, max(1, len(open_positions)))
-        fetched = log.read(open_positions, most) if open_positions else {}
         now = time.monotonic()
+        throttle = self._throttle()
+        most = min(most, throttle.allowed(now)) if throttle else most
+        fetched = log.read(open_positions, most) if open_positions and most else {}
+        if throttle:
+            throttle.took(sum(len(records.offsets) for records in fetched.values()))
         for partition, records in fetched.items():
             self._ready.extend(self._batches(partition, records))
             self._told_at[partition] = now
@@ -205,6 +212,10 @@ class LogReader(UnboundedReader):
             if (tick := self._tick(log, partition, now)) is not None:
                 self._ready.append(tick)
                 self._told_at[partition] = now
+
+    def _throttle(self) -> Throttle | None:
+        rate = self._settings.records_per_s
+        return _THROTTLES.setdefault(self._plan.id, Throttle(rate)) if rate else None
 
     def _batches(self, partition: int, records: Fetched) -> Iterable[RecordBatch]:
         size = self._settings.batch_records

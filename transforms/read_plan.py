@@ -73,6 +73,8 @@ class ReadSettings:
     log_clock: Literal["append", "ingest_ms"] = "append"
     batch_records: int = 2_000
     """Most records of one batch."""
+    records_per_s: float = 0.0
+    """Most records read a second, ramped up from a tenth; 0 for as many as there are. Of one process."""
     splits: int = 1
     """Readers, each of a share of the partitions. Prism runs them one after another: 1 there."""
     poll_s: float = 0.05

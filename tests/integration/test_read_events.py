@@ -79,6 +79,17 @@ def test_a_bounded_read_never_runs_past_its_end(broker: Tansu | Kafka, fresh_top
     assert {batch.partition for batch in reading.batches} == {0}
 
 
+def test_a_throttled_read_begins_small_and_comes_to_its_end(broker: Tansu | Kafka, fresh_topic: FreshTopic) -> None:
+    topic = fresh_topic(broker.bootstrap, partitions=1)
+    produce(broker.bootstrap, topic, 0, range(100))
+    settings = replace(settings_for(broker.bootstrap, topic), end="now", records_per_s=300.0)
+    reading = Reading(settings, plan_read(settings))
+    reading.until(lambda: bool(reading.batches))
+    assert len(reading.numbers(0)) < 50
+    reading.until(lambda: len(reading.numbers(0)) == 100)
+    assert reading.numbers(0) == list(range(100))
+
+
 def test_a_new_reader_goes_on_where_the_mark_says(broker: Tansu | Kafka, fresh_topic: FreshTopic) -> None:
     topic = fresh_topic(broker.bootstrap, partitions=2)
     for partition in (0, 1):

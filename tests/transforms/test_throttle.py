@@ -1,6 +1,6 @@
 """The throttle of operators' commands, by a clock of the test's own."""
 
-from pipelines.throttle import RAMP_S, Throttle
+from transforms.throttle import RAMP_S, Throttle
 
 
 def taken(throttle: Throttle, begin: float, seconds: float, step: float = 0.05) -> int:
