@@ -1,5 +1,6 @@
 """`aigq ...`: every command of the product, each a thin call into the package that does the work."""
 
+import logging
 import sys
 
 import typer
@@ -12,6 +13,8 @@ for each in (run, read, training, models, operations, replay, rebuild, dlq, back
 
 
 def main() -> None:
+    # Beam's, at every start, about a service that nobody uses here: an on-call would take it for a cause.
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
         app()
     except Exception as error:

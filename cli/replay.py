@@ -107,4 +107,7 @@ def namespaces(store: str = STORE) -> None:
         served = [name for name, target in pointers.items() if target == namespace]
         if namespace not in pointers:
             served.append(namespace)
-        typer.echo(f"{namespace}  {'stands for ' + ', '.join(served) if served else 'not read under any name'}")
+        said = f"stands for {', '.join(served)}" if served else "not read under any name"
+        if not names.in_use(namespace):
+            said += f"; a command made it: `aigq drop {namespace}` removes it"
+        typer.echo(f"{namespace}  {said}")

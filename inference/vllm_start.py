@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from inference.replica import VllmSettings
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # stdout is the answer of the command that runs it
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 import msgspec

@@ -36,14 +36,16 @@ def track_into(run: Running, settings: NearlineSettings, argv: Sequence[str], re
     assert plan.ends is not None, "a bounded read"
     job = replace(job, requests=requests)
     TRACKED.clear()
-    signal.signal(signal.SIGTERM, lambda *_: DRAINING.set())
-    signal.signal(signal.SIGINT, lambda *_: DRAINING.set())
     beam_workarounds.treat_unknown_progress_as_no_split()
     with (
+        _draining_at_signals(),
         _telling(run, store, plan.starts, plan.ends),
         runner_options(PipelineOptions(list(argv), streaming=True)) as runner,
     ):
-        execute(job, plan, [*argv, *runner])
+        try:
+            execute(job, plan, [*argv, *runner])
+        finally:
+            worker.close()  # before the process ends: an engine that dies under its supervisor is started anew
     if DRAINING.is_set():
         run.stopped()
     return plan
@@ -60,6 +62,17 @@ def fire_all_due(store: ShopperStore, settings: NearlineSettings, stage: Stage, 
         total += fired
         if not moved:
             return total
+
+
+@contextmanager
+def _draining_at_signals() -> Iterator[None]:
+    """Here alone: elsewhere Ctrl-C ends a command at once, which the next try makes good."""
+    before = {number: signal.signal(number, lambda *_: DRAINING.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
