@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import msgspec
 
@@ -103,7 +104,8 @@ class ListRequests:
         Raises Stopped, StoreUnavailable, WriterFenced.
         """
         before = self._counts[REQUESTED]
-        shards = by_shard(users, self._store.shards)
+        # Also who has had the list since, and is none of `users` any more: it was not counted yet.
+        shards = by_shard(chain(users, self._asked_for), self._store.shards)
         done = [self._behind(number, names) for number, names in enumerate(shards)]
         self._looked = sum(done)
         self._note(of=sum(map(len, shards)))

@@ -1,5 +1,6 @@
 """A bad model's lists of a window are made again and go; everyone else's stay as they are. The model answers at once here."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.integration.test_backfill import (  # noqa: F401  fixtures among them
     mine,
     now_ms,
     store,
+    until,
     without_lists,
     worker,
 )
@@ -119,6 +121,42 @@ def test_a_bad_list_that_is_on_its_way_when_the_command_begins_goes_in_another_r
     assert regenerate(settings(store, models, now_ms), execute=True) == DONE
     assert [run.model_version for run in store.runs("late")] == ["tiny/1"]
     assert [run.model_version for run in store.runs("first")] == ["tiny/1"]
+
+
+def test_killed_and_given_again_each_shopper_is_asked_for_once(store, models, now_ms, worker, monkeypatch):
+    users = [f"u{n}" for n in range(60)]
+    without_lists(store, users, now_ms - 3 * HOUR_MS, now_ms)
+    for user in users:
+        put_list(store, user, f"bad-{user}", now_ms - HOUR_MS, BAD)
+    made: list[str] = []
+
+    def script(run_id: str, prompt: str):
+        made.append(run_id)
+        return generated(model=GOOD)
+
+    worker(ScriptedEngine(script))
+    want, calls = ShopperStore.want, itertools.count()
+
+    class Killed(BaseException):
+        pass
+
+    def dies(self, stage, wanted, low):
+        answers = want(self, stage, wanted, low)
+        if next(calls) in (1, 3):
+            raise Killed
+        return answers
+
+    monkeypatch.setattr(ShopperStore, "want", dies)
+    slowly = settings(store, models, now_ms, limits=Limits(200.0))
+    for _ in range(2):
+        with pytest.raises(Killed):
+            regenerate(slowly, execute=True)
+        until(lambda: store.depth().low + store.depth().leased == 0)  # made while nobody counts
+    assert regenerate(settings(store, models, now_ms), execute=True) == DONE
+    assert len(made) == len(set(made)) == 60
+    ((_, progress),) = mine(store)
+    assert progress.counts["requested"] == progress.counts["ended published"] == 60
+    assert all(run.model_version == "tiny/1" for user in users for run in store.runs(user))
 
 
 def test_it_says_who_is_left_and_why(store, models, now_ms, worker, capsys):
