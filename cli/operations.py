@@ -54,4 +54,4 @@ def cancel(id: str, store: str = STORE) -> None:
     """It ends; what was done stays and is counted, what was not can be asked for again."""
     from store.operations import Operations
 
-    Operations(reader(store, "live").calls).control(id, "cancel")
+    Operations(reader(store, "live").calls).cancel(id)

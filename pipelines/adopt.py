@@ -14,7 +14,7 @@ import msgspec
 
 from interest import FOLD_VERSION, TriggerPolicy
 from pipelines import worker
-from pipelines.move_name import copy_lists, held
+from pipelines.move_name import copy_lists, fence, held
 from pipelines.operation import running
 from pipelines.options import NearlineSettings
 from store.client import Applied, NamespaceMeta, Request, ShopperStore, StoreError, Wanted
@@ -84,8 +84,7 @@ def adopt(settings: NearlineSettings, live: ShopperStore) -> str:
             old = worker.new_store(replace(settings, shards=0), names.pointed_to(live.name))
             pinned = old.pinned()
             assert pinned is not None
-            old.begin("track")
-            old.begin("generate")
+            fence(old)
             if meta.shards == pinned.shards:
                 old.open(meta, adopt=True)
                 return run.id

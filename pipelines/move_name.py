@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from itertools import islice
 
 from schemas import QueryRun
-from store.client import ShopperStore, Stage
+from store.client import ShopperStore, Stage, StoreError
 from store.namespaces import MOVING_MS, Namespaces
 
 LOG = logging.getLogger(__name__)
+WRITERS: tuple[Stage, ...] = ("track", "generate", "backfill", "regenerate", "redrive")
 AT_ONCE = 200
 """Entries of lists that are put back in one call."""
 
@@ -56,16 +57,38 @@ def move_name(name: str, new: ShopperStore, mover: str, stage: Stage, read_level
             return 0
         pinned = old.pinned()
         if pinned:
-            old.begin("track")
-            old.begin("generate")
+            fence(old)
             LOG.info("%s: the writers of %r are fenced; readers go on", mover, old.namespace)
         read_level()
+        if pinned:
+            check_level(old, new)
         copied = copy_lists(old, new, stage) if pinned else 0
         names.point(name, new.namespace)
         LOG.info(
             "%s: %r stands for %r now (was %r); %d lists copied", mover, name, new.namespace, old.namespace, copied
         )
     return copied
+
+
+def fence(store: ShopperStore) -> None:
+    """Stops everyone who writes to the namespace: the job, and commands that ask for lists (given again, they go on elsewhere)."""
+    for stage in WRITERS:
+        store.begin(stage)
+
+
+def check_level(old: ShopperStore, new: ShopperStore) -> None:
+    """Raises StoreError where the new namespace has not come to where the old one is in the same log."""
+    before, after = old.pinned(), new.pinned()
+    if before is None or after is None or before.topic_id != after.topic_id:
+        return  # a recreated topic: offsets of the old one mean nothing
+    for partition in range(before.partitions):
+        furthest = max((a.next_offset for a in old.applied(partition).values()), default=0)
+        least = min((a.next_offset for a in new.applied(partition).values()), default=0)
+        if least < furthest:
+            raise StoreError(
+                f"partition {partition}: {new.namespace!r} has come to offset {least}, {old.namespace!r} is at {furthest}; the name "
+                f"was not moved. The same command tries again"
+            )
 
 
 def copy_lists(old: ShopperStore, new: ShopperStore, stage: Stage) -> int:

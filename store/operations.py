@@ -97,6 +97,15 @@ class Operations:
         self.show(id)
         self._calls.one("operations", "HSET", _key(id), "control", control)
 
+    def cancel(self, id: str) -> None:
+        """Ends an operation: asks it to, or says so where nobody works on it any more. Raises NoSuchOperation."""
+        _, progress = self.show(id)
+        now_ms = int(time.time() * 1000)
+        if progress.status == "failed" or (not progress.ended and progress.silent_s(now_ms) > SILENT_S):
+            self.update(id, replace(progress, status="cancelled"))
+        else:
+            self.control(id, "cancel")
+
     def controlled(self, id: str) -> Control:
         """What it was asked to do."""
         value = self._calls.one("operations", "HGET", _key(id), "control")

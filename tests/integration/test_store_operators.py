@@ -209,5 +209,10 @@ def test_the_same_command_given_again_goes_on_and_another_begins_anew(store: Sho
     assert operations.controlled(first.id) == "pause"
     operations.update(first.id, type(progress)(status="done"))
     assert operations.begin("backfill", namespace, '{"from": 1}')[0].id != first.id
+    operations.cancel(other.id)
+    assert operations.controlled(other.id) == "cancel"  # it is heard of: it ends itself
+    operations.update(other.id, type(progress)(status="failed"))
+    operations.cancel(other.id)
+    assert operations.show(other.id)[1].status == "cancelled"
     with pytest.raises(NoSuchOperation, match="aigq runs list"):
         operations.show("nobody")
