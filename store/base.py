@@ -137,7 +137,9 @@ class StoreBase:
                 f"namespace with `aigq rebuild` (another number of shards alone: `aigq adopt --shards=N`)"
             )
         if not adopt:
-            raise NamespaceMismatch(f"{where}If that change is meant, start the job once with --adopt")
+            raise NamespaceMismatch(
+                f"{where}If that change is meant: `aigq adopt --execute` with the job's options, and start the job again (or start it once with --adopt)"
+            )
 
     def begin(self, stage: Stage, epoch: str | None = None) -> str:
         """Makes this writer the newest of its stage in every shard; older ones get WriterFenced from then on.

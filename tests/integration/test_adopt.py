@@ -3,14 +3,19 @@
 import json
 import random
 import subprocess
+from dataclasses import replace
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from bench.faults.load import Load
-from interest import behaviours_of, decode
+from interest import EMPTY, FOLD_VERSION, TriggerPolicy, behaviours_of, decode, encode
 from local.kafka import Kafka
 from local.valkey import Valkey
-from store.client import ShopperStore
+from pipelines.adopt import adopt
+from pipelines.options import NearlineOptions
+from store.client import Fired, NamespaceMeta, NamespaceMismatch, ShopperStore, StateChange, WriterFenced
+from store.layout import shard_of
 from tests.integration.nights import Night, night
 from tests.integration.oracle import read_topic
 
@@ -83,3 +88,28 @@ def level(tonight: Night) -> None:
 
     tonight.stage.wait("end of the log", reached, 120)
     tonight.stage.wait("end of the requests", lambda: not any(tonight.store.depth()[:2]), 120)
+
+
+def test_another_fold_version_is_refused_until_it_is_adopted_in_place(valkey: Valkey, namespace: str):
+    store = ShopperStore(valkey.url, namespace, 4)
+    of_today = NamespaceMeta("behaviour", "id", 1, "murmur2", 4, FOLD_VERSION, *_policy())
+    store.open(replace(of_today, fold_version=FOLD_VERSION - 1))
+    store.begin("track")
+    shard = shard_of("ann", 4)
+    store.save(shard, 0, 0, 1, 5, [StateChange("ann", b"", encode(EMPTY), None, (Fired("run", 5, b"change"),))])
+    with pytest.raises(NamespaceMismatch, match=r"fold_version is 1, the namespace has 0.*aigq adopt"):
+        ShopperStore(valkey.url, namespace, 4).open(of_today)
+    settings = PipelineOptions(
+        [f"--store={valkey.url}", f"--namespace={namespace}", "--bootstrap=none:9092"], streaming=True
+    ).view_as(NearlineOptions)
+    adopt(settings.settings(), ShopperStore(valkey.url, namespace))
+    now = ShopperStore(valkey.url, namespace)
+    now.open(of_today)
+    assert [request.run_id for _, request in now.waiting()] == ["run"]
+    with pytest.raises(WriterFenced):
+        store.save(shard, 0, 1, 2, 6)
+
+
+def _policy() -> tuple[str, str]:
+    policy = TriggerPolicy()
+    return policy.version, policy.to_json()
