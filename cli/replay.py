@@ -109,5 +109,5 @@ def namespaces(store: str = STORE) -> None:
             served.append(namespace)
         said = f"stands for {', '.join(served)}" if served else "not read under any name"
         if not names.in_use(namespace):
-            said += f"; a command made it: `aigq drop {namespace}` removes it"
+            said += f"; `aigq drop {namespace}` removes it"
         typer.echo(f"{namespace}  {said}")

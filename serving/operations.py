@@ -17,7 +17,10 @@ def show_list(found: Sequence[tuple[Operation, OperationProgress]], now_ms: int,
         for each in found:
             print(json.dumps(_as_json(*each, now_ms)))
         return
-    table = Table("id", "namespace", "status", "progress", "begun", "counts")
+    table = Table()
+    table.add_column("id", min_width=max((len(operation.id) for operation, _ in found), default=0))  # to be typed again
+    for heading in ("namespace", "status", "progress", "begun", "counts"):
+        table.add_column(heading)
     for operation, progress in found:
         counts = ", ".join(f"{name} {count:,}" for name, count in progress.counts.items())
         table.add_row(
