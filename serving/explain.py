@@ -124,7 +124,7 @@ def _runs(runs: list[QueryRun]) -> Table:
             f"model {(run.generated_ms - run.claimed_ms) / 1000:.1f}, store {(run.stored_ms - run.generated_ms) / 1000:.2f}"
         )
         model = f"{run.model_version} (promotion {run.promotion}), prompt {run.prompt_version}, trigger {run.trigger_version}"
-        table.add_row(_when(run.as_of_ms), "; ".join(run.queries), "; ".join(run.reasons), model, seconds)
+        table.add_row(_when(run.as_of_ms), "; ".join(run.queries), "; ".join(run.reasons) or run.origin, model, seconds)
     return table
 
 

@@ -11,7 +11,7 @@ from store.client import Ended
 IN_TIME_S = 5.0
 LATE_S = 30.0
 OTHER_CLOCK_S = 86_400.0
-"""A list that is later than this is of an imported log, or was asked for by an operation: its as-of is another clock's."""
+"""A list that is later than this is of an imported log: its as-of is another clock's."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Lateness:
 def lateness(ended: Iterable[Ended], since_ms: int) -> Lateness:
     """Of what ended at `since_ms` or later."""
     window = [each for each in ended if each.ended_ms >= since_ms]
-    waits_s = sorted(max(0, each.ended_ms - each.as_of_ms) / 1000 for each in window if each.outcome == "published")
+    lists = [each for each in window if each.outcome == "published"]
+    waits_s = sorted(max(0, each.ended_ms - each.as_of_ms) / 1000 for each in lists if not each.low)
     ours = [wait_s for wait_s in waits_s if wait_s <= OTHER_CLOCK_S]
     return Lateness(
         lists=len(ours),
@@ -45,7 +46,7 @@ def lateness(ended: Iterable[Ended], since_ms: int) -> Lateness:
         p50_s=_quantile(ours, 0.5),
         p95_s=_quantile(ours, 0.95),
         latest_s=ours[-1] if ours else None,
-        other_clock=len(waits_s) - len(ours),
+        other_clock=len(lists) - len(ours),
         outcomes=dict(Counter(each.outcome for each in window)),
     )
 

@@ -55,7 +55,7 @@ local function ended(k, kept, outcome, user, request)
   outcome = request.listed == '+' and 'published' or outcome
   redis.call('HINCRBY', k.counts, outcome, 1)
   redis.call('XADD', k.outcomes, 'MAXLEN', '~', kept, '*', 'run', request.run_id, 'user', user, 'outcome', outcome,
-    'as_of', request.as_of)
+    'as_of', request.as_of, 'low', request.low)
   return outcome
 end
 

@@ -1,6 +1,7 @@
 """What a reader asks of the store: lists, a shopper's state and requests, counts. Writes nothing."""
 
 import re
+from collections.abc import Mapping
 
 from schemas import QueryRun
 from store.base import StoreBase
@@ -50,17 +51,7 @@ class Reading(StoreBase):
     def outcomes(self, since_ms: int = 0) -> list[Ended]:
         """The newest ended requests, shard by shard, oldest first; of those kept, what ended from `since_ms` on."""
         commands = [("XRANGE", shard.key("outcomes"), since_ms, "+") for shard in self._shards]
-        return [
-            Ended(
-                fields[b"run"].decode(),
-                fields[b"user"].decode(),
-                fields[b"outcome"].decode(),
-                int(fields.get(b"as_of", 0)),
-                int(id.split(b"-")[0]),
-            )
-            for reply in self.calls.many("outcomes", commands)
-            for id, fields in reply.value
-        ]
+        return [read_ended(id, fields) for reply in self.calls.many("outcomes", commands) for id, fields in reply.value]
 
     def revoked(self) -> frozenset[str]:
         """Model versions whose lists are refused."""
@@ -88,3 +79,11 @@ def read_request(value: bytes | None) -> Request | None:
         raise ValueError(f"a stored request cannot be read: {value[:60]!r}")
     attempt, listed, low, as_of, run_id = header.groups()
     return Request(run_id.decode(), int(as_of), int(attempt), value[header.end() :], bool(listed), bool(low))
+
+
+def read_ended(id: bytes, fields: Mapping[bytes, bytes]) -> Ended:
+    """An entry of the outcomes stream; its id begins with the store's clock."""
+    run, user, outcome = (fields[name].decode() for name in (b"run", b"user", b"outcome"))
+    return Ended(
+        run, user, outcome, int(fields.get(b"as_of", 0)), int(id.split(b"-")[0]), fields.get(b"low", b"") == b"~"
+    )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from schemas import QueryRun
 from store.codec import decode_runs
-from store.reading import read_request
+from store.reading import read_ended, read_request
 from store.states import States
 from store.values import Ended, Request, StoredState
 
@@ -88,8 +88,3 @@ class Scanning(States):
         for keys in self.calls.scan(f"{self.namespace}:{{s[0-9][0-9][0-9]}}:{kind}:*", AT_ONCE):
             if keys:
                 yield [key.split(marker, 1)[1].decode() for key in keys]
-
-
-def read_ended(id: bytes, fields: Mapping[bytes, bytes]) -> Ended:
-    run, user, outcome = (fields[name].decode() for name in (b"run", b"user", b"outcome"))
-    return Ended(run, user, outcome, int(fields[b"as_of"]), int(id.split(b"-")[0]))

@@ -194,3 +194,5 @@ class Ended(NamedTuple):
     """0 where it ended under a version that did not note it."""
     ended_ms: int
     """By the store's clock."""
+    low: bool = False
+    """Of low priority: an operator's, whose as-of is when the command began."""

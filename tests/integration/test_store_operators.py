@@ -99,6 +99,7 @@ def test_a_cancelled_request_is_counted_so(store: ShopperStore):
     assert (found[0], found[1].low) == (ANN, True)
     assert store.finish(ANN, "a", "cancelled", "backfill")
     assert store.counts()["cancelled"] == 1
+    assert [(each.outcome, each.low) for each in store.outcomes()] == [("cancelled", True)]
     balance(store)
 
 

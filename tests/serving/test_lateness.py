@@ -49,3 +49,9 @@ def test_without_lists_nothing_is_invented():
     found = lateness([], NOW_MS - HOUR_MS)
     assert (found.lists, found.p50_s, found.latest_s) == (0, None, None)
     assert lateness_words(found) == "0 lists"
+
+
+def test_a_list_that_an_operator_asked_for_is_not_late():
+    backfilled = ended(3_600)._replace(low=True)
+    found = lateness([backfilled, ended(2)], NOW_MS - HOUR_MS)
+    assert (found.lists, found.late, found.latest_s, found.other_clock) == (1, 0, 2.0, 1)
