@@ -8,7 +8,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.faults.campaign import Row, run_campaign
+from bench.faults.campaign import Row, run_campaign, try_command_often
+from bench.faults.operators import COMMANDS
 from bench.faults.page import page
 from bench.faults.scenarios import FAULTS
 from bench.faults.stage import stage
@@ -19,7 +20,7 @@ RESULT = ROOT / "docs" / "results" / "faults.json"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=20, help="of each fault")
+    parser.add_argument("--runs", type=int, default=20, help="of each fault; of commands: kills of each")
     parser.add_argument("--only", default="", help="faults by name, separated by commas")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-s", type=float, default=200.0, help="events a second")
@@ -29,16 +30,21 @@ def main() -> int:
     parser.add_argument("--result", type=Path, default=RESULT)
     arguments = parser.parse_args()
     names = [name for name in arguments.only.split(",") if name]
-    unknown = set(names) - {fault.name for fault in FAULTS}
-    if unknown:
-        parser.error(f"no fault {', '.join(sorted(unknown))}; there are {', '.join(fault.name for fault in FAULTS)}")
+    known = [each.name for each in (*FAULTS, *COMMANDS)]
+    if unknown := set(names) - set(known):
+        parser.error(f"no fault {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     faults = [fault for fault in FAULTS if not names or fault.name in names]
+    commands = [command for command in COMMANDS if not names or command.name in names]
     with tempfile.TemporaryDirectory(prefix="aigq-faults-") as made:
         folder = arguments.logs or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
         with stage(folder, arguments.models, arguments.model) as servers:
             clean = True
             for row in run_campaign(servers, faults, arguments.runs, arguments.seed, arguments.per_s):
+                write(row, arguments.result, arguments.seed)
+                clean = clean and row.clean
+            for number, command in enumerate(commands):
+                row = try_command_often(servers, command, arguments.runs, arguments.seed + 100_000 + 1_000 * number)
                 write(row, arguments.result, arguments.seed)
                 clean = clean and row.clean
     return 0 if clean else 1
@@ -56,7 +62,7 @@ def write(row: Row, path: Path, seed: int) -> None:
         "clean": row.clean,
         **asdict(row),
     }
-    rows = [held[fault.name] for fault in FAULTS if fault.name in held]
+    rows = [held[each.name] for each in (*FAULTS, *COMMANDS) if each.name in held]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"name": "faults", "faults": rows}, indent=1) + "\n")
     path.with_suffix(".md").write_text(page(rows))

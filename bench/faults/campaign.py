@@ -1,11 +1,13 @@
-"""One run of a fault: load, strike, recovery, quiet, verdict. And many runs of many faults, a row each."""
+"""One run of a fault, or of a command that is killed: load, strike, recovery, quiet, verdict. And many runs of many, a row each."""
 
 import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from bench.faults.act import SHOPPERS, Act, Watcher
 from bench.faults.load import Load
+from bench.faults.operators import Command
 from bench.faults.scenarios import Fault
 from bench.faults.stage import DidNotRecover, Stage
 from tests.integration.verdict import Verdict
@@ -40,7 +42,9 @@ class Row:
     outcomes: dict[str, int] = field(default_factory=dict)
     recovery_s: list[float] = field(default_factory=list)
     """Per run: from the end of the fault until all that lay in the log by then was applied (and, where
-    the model was struck, until the next list)."""
+    the model was struck, until the next list). Of a killed command: from its second start to its end."""
+    instants_s: list[float] = field(default_factory=list)
+    """Of a killed command, per kill: seconds after its first write. A kill that came after its end is none."""
     seeds: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     """What was wrong in words, with the seed."""
@@ -106,6 +110,61 @@ def try_fault(stage: Stage, fault: Fault, seed: int, row: Row, per_s: float = 20
         orphans = [orphan for job in stage.jobs for orphan in job.orphans()]
         row.orphans += len(orphans)
         row.wrong += [f"seed {seed}: orphan {orphan}" for orphan in orphans]
+
+
+def try_command(
+    stage: Stage, command: Command, seed: int, row: Row, busy_s: float | None, thorough: bool = True
+) -> list[float]:
+    """One run, added to `row`. Returns how long the command worked where nobody killed it (see Act.busy_s)."""
+    rng = random.Random(seed)
+    stage.begin(f"{command.name.replace('_', '-')}-{seed}-{int(time.time()) % 100_000}")
+    row.runs += 1
+    row.seeds.append(seed)
+    load = Load(stage.broker.bootstrap, stage.topic, seed, per_s=40, shoppers=SHOPPERS).start()
+    act = Act(stage, rng, busy_s, load, Watcher(stage, [f"shopper-{number}" for number in range(12)]), thorough)
+    try:
+        stage.start_job(*command.job_options)
+        stage.wait("first list", lambda: stage.published() > 0, 120)
+        time.sleep(rng.uniform(0, 3 if thorough else 0.5))
+        judged = command.play(act)
+        time.sleep(1)
+        load.stop()
+        act.level()
+        stage.close()
+        act.watcher.stop()
+        row.add(seed, len(act.records()), judged())
+        act.found("overwritten", act.watcher.older)
+    except DidNotRecover as error:
+        act.found("stuck", [str(error)])
+    finally:
+        if not load.stopped:
+            load.stop()
+        stage.close()
+        act.watcher.stop()
+        act.found("orphans", [orphan for job in stage.jobs for orphan in job.orphans()])
+        row.instants_s += act.instants_s
+        row.recovery_s += act.recovery_s
+        for kind, lines in act.wrong.items():
+            setattr(row, kind, getattr(row, kind) + len(lines))
+            row.wrong += [f"seed {seed}: {kind}: {line}" for line in lines[:20]]
+    return act.took_s
+
+
+def try_command_often(stage: Stage, command: Command, kills: int, seed: int) -> Row:
+    """Until it was killed so often in the middle of its work; a kill that comes after its end is tried again."""
+    row, busy_s = Row(command.name, command.does), None
+    while len(row.instants_s) < kills and row.runs < 2 * kills + 1:
+        begun, wrong_before = time.monotonic(), len(row.wrong)
+        took = try_command(stage, command, seed + row.runs, row, busy_s)
+        if took and not command.measures_itself:
+            busy_s = max(took)
+        said = "; ".join(row.wrong[wrong_before:]) or "clean"
+        print(
+            f"{command.name} {len(row.instants_s)}/{kills}: {said} ({time.monotonic() - begun:.0f} s; unkilled {took}, "
+            f"killed {row.instants_s}, again {row.recovery_s})",
+            flush=True,
+        )
+    return row
 
 
 def run_campaign(stage: Stage, faults: Sequence[Fault], runs: int, seed: int, per_s: float) -> Iterator[Row]:

@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from bench.faults.operators import COMMANDS
+
 HEAD = """# Faults on real servers
 
 Each run: the whole job on a real broker, Valkey with append-only file and vLLM; simulated shoppers at 200 events a second; the fault
@@ -22,9 +24,32 @@ Recovery: from the end of the fault until all that lay in the log by then was ap
 list). Requests that ended without a list were replaced by the same shopper's newer one (`conflated`), unless said otherwise.
 """
 
+COMMANDS_HEAD = """
+## Operators' commands, killed in the middle
+
+Each run: the job works under a load of 40 events a second; the command is typed, and its process group gets a kill -9 at an instant drawn
+evenly from its work (from its first write to its end, as measured unkilled); within a second the same command is given again, and
+must end with 0. Then the load ends, and the store is compared with the log as above; beside it a home page reads all the time
+and must never be shown an older list. `--only kill_replay` makes one row again.
+
+| command | kills | runs | events | behaviours compared | requests | lists | lost | doubled | overwritten | interest | stuck | orphans | second start to done, median (most) s |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+"""
+COMMANDS_TAIL = """
+Besides what the job promises: **replay** (three shadows a run: without lists, from a snapshot, with lists) leaves states that are byte for
+byte those of a replay that was not killed, and fires the requests of the window and no others. **backfill** gives each
+shopper of its file a list, and no run is twice on the results topic. **redrive** gives each dead letter an effect exactly once.
+**rebuild** and **adopt** move the name once for each time that they were asked, leave no half namespace behind and hold no name; requests
+in flight end. **archive** holds every offset in exactly one file, with the bytes of the topic, lists as well as events.
+Stuck: also a command or an operation's record that does not end, a name that stays held. Orphans: also namespaces and files of killed tries.
+A kill that comes after the command's end is not counted, and the run is judged all the same.
+"""
+COMMAND_NAMES = {command.name for command in COMMANDS}
+
 
 def page(rows: Sequence[dict[str, Any]]) -> str:
-    body = "".join(f"{_line(row)}\n" for row in rows)
+    body = "".join(f"{_line(row)}\n" for row in rows if row["fault"] not in COMMAND_NAMES)
+    commands = "".join(f"{_line(row)}\n" for row in rows if row["fault"] in COMMAND_NAMES)
     wrong = "".join(f"- `{row['fault']}`, {said}\n" for row in rows for said in row["wrong"])
     runs = "".join(
         f"- {row['fault']}: {row['date'][:10]}, {row['cpu']}, {row['cores']} cores, revision {row['git']}, seed {row['seed']}; "
@@ -32,7 +57,8 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
     )
     found = f"\n## What was wrong\n{wrong}" if wrong else ""
-    return f"{HEAD}{body}{TAIL}{found}\n## Where and when\n{runs}"
+    of_commands = f"{COMMANDS_HEAD}{commands}{COMMANDS_TAIL}" if commands else ""
+    return f"{HEAD}{body}{TAIL}{of_commands}{found}\n## Where and when\n{runs}"
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -41,8 +67,10 @@ def _line(row: dict[str, Any]) -> str:
     counts = [
         row[name] for name in ("runs", "events", "behaviours", "requests", "lists", "lost", "doubled", "overwritten")
     ]
+    kills = [str(len(row["instants_s"]))] if row["fault"] in COMMAND_NAMES else []
     cells = [
         row["does"],
+        *kills,
         *(f"{count:,}" for count in counts),
         str(row["wrong_interest"]),
         str(row["stuck"]),
