@@ -86,8 +86,8 @@ def start_from_applied(
         where = ", ".join(f"{partition} at {committed[partition]}" for partition in lost)
         raise StoreLost(
             f"topic {log.topic}: group {group!r} has read partitions ({where}) of which the store has applied nothing: the "
-            "store was lost or is another one. Check --store and --namespace; a new namespace reads the log from its beginning "
-            "(--namespace=NEW --start=earliest), with a --group of its own"
+            "store was lost or is another one. Check --store and --namespace; if they are right, `aigq rebuild` makes the "
+            "namespace anew from the log and the archive"
         )
     fresh = log.beginnings if start_if_new == "earliest" else log.ends
     return {partition: applied.get(partition, fresh[partition]) for partition in log.ends}
@@ -120,8 +120,8 @@ def not_authorised(topic: str, bootstrap: str, complaint: str) -> NotAuthorised:
 def ends_early(topic: str, partition: int, position: int, end: int) -> LogEndsEarly:
     return LogEndsEarly(
         f"topic {topic} partition {partition} ends at offset {end}, before the applied offset {position}: the log was "
-        "truncated, or this is another cluster. Check --bootstrap and --topic; a new namespace reads this log anew "
-        "(--namespace=NEW --start=earliest)"
+        "truncated, or this is another cluster. Check --bootstrap and --topic; if they are right, `aigq rebuild` folds this "
+        "log anew"
     )
 
 
@@ -148,15 +148,15 @@ def skipped(lost: RecordsLost) -> str:
 def partitions_grew(topic: str, had: int, has: int) -> PartitionsGrew:
     return PartitionsGrew(
         f"topic {topic} has {has} partitions, the job began with {had}: shoppers now hash to other partitions, and their "
-        "events could be folded out of order. Drain to the captured ends (--end=now), then fold the log anew in another namespace "
-        "(--namespace=NEW --start=earliest)"
+        "events could be folded out of order. Copy the records, keyed by shopper, into a topic that has its partitions from the "
+        "first record on, and `aigq rebuild --topic=NEW` (docs/runbook/upgrades.md)"
     )
 
 
 def topic_recreated(topic: str, had: str, has: str) -> TopicRecreated:
     return TopicRecreated(
         f"topic {topic} is not the one this job began with (id {has}, was {had}): it was deleted and created again, so "
-        "offsets mean other records. Fold it anew in another namespace (--namespace=NEW --start=earliest)"
+        "offsets mean other records. `aigq rebuild` folds the new one; shoppers begin anew, their lists are put back"
     )
 
 

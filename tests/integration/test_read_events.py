@@ -207,7 +207,7 @@ def test_the_group_learns_how_far_the_job_is(broker: Tansu | Kafka, fresh_topic:
             return administration.committed(1) == {0: 10}
 
     reading.until(committed)
-    with pytest.raises(StoreLost, match="--namespace=NEW"):
+    with pytest.raises(StoreLost, match="aigq rebuild"):
         plan_read(replace(settings, start="applied"), dict)
     assert plan_read(replace(settings, start="applied"), lambda: {0: 4}).starts == {0: 4}
 

@@ -34,7 +34,7 @@ def test_a_partition_that_nobody_has_read_begins_where_new_ones_are_told_to() ->
 
 
 def test_a_group_that_has_read_what_the_store_does_not_know_means_a_lost_store() -> None:
-    with pytest.raises(StoreLost, match=r"group 'g' has read partitions \(1 at 70\).*--namespace=NEW"):
+    with pytest.raises(StoreLost, match=r"group 'g' has read partitions \(1 at 70\).*aigq rebuild"):
         start_from_applied(LOG, {0: 50}, {0: 50, 1: 70}, "g", "earliest")
 
 
