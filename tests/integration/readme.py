@@ -1,4 +1,7 @@
-"""README's commands, read from README: which test runs each, and its words with this run's own servers in them."""
+"""README's commands, read from README: which test runs each, and its words with this run's own servers in them.
+
+The commands of other pages are read in the same way (tutorial.py, tests/docs/test_runbook.py).
+"""
 
 import re
 import sys
@@ -40,8 +43,8 @@ RUNS = {
 
 
 def commands(text: str) -> Iterator[str]:
-    """The commands in the code blocks of a page, without comments. A block is taken for commands unless it is a drawing or
-    JSON: what is neither and cannot be run either fails the test."""
+    """The commands in the code blocks of a page, without comments. A block is taken for commands unless it is a drawing, JSON, or
+    fenced as `text`, which is what a command prints: what is none of these and cannot be run either fails the test."""
     for block in blocks(text):
         drawing = re.search(r"[\u2500-\u257f]", block)
         if not drawing and not block.lstrip().startswith("{"):
@@ -50,9 +53,9 @@ def commands(text: str) -> Iterator[str]:
 
 
 def blocks(text: str) -> Iterator[str]:
-    """Fenced ones (of any language) and indented ones."""
-    fences = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
-    yield from fences.findall(text)
+    """Fenced ones (of any language but `text`) and indented ones."""
+    fences = re.compile(r"^```([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    yield from (block for language, block in fences.findall(text) if language != "text")
     yield from re.findall(r"(?:^(?: {4}|\t)[^\n]*(?:\n+|\Z))+", fences.sub("", text), re.MULTILINE)
 
 

@@ -63,8 +63,8 @@ class Stage:
         for _ in range(times):
             for user in USERS:
                 self.made += 1
-                event = {"id": f"e{self.made}", "user": user, "kind": "search", "query": f"thing {self.made}"}
-                event["time_ms"] = int(time.time() * 1000)
+                event = {"id": f"e{self.made}", "user": user, "kind": "search", "time_ms": int(time.time() * 1000)}
+                event |= {"query": f"thing {self.made}"}
                 producer.produce(topic, json.dumps(event), user)
         assert producer.flush(30) == 0
 

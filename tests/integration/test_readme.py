@@ -1,4 +1,5 @@
-"""What README tells a newcomer to type is typed here. A command that is added to it without a test that runs it fails."""
+"""What README and the tutorial tell a newcomer to type is typed here, on one demo that is kept up. A command that is added to
+README without a test that runs it fails."""
 
 import os
 import re
@@ -19,7 +20,7 @@ from schemas import BehaviourEvent
 from schemas.codec import encoder_for
 from simulation.market import Market
 from store.client import ShopperStore
-from tests.integration import readme
+from tests.integration import readme, tutorial
 
 
 def test_every_command_of_readme_is_run_by_a_test():
@@ -29,10 +30,12 @@ def test_every_command_of_readme_is_run_by_a_test():
         assert re.search(asks, (readme.TESTS / run.by).read_text()), f"{run.by} does not run {command!r}"
 
 
-def test_a_command_in_the_text_is_the_beginning_of_one_in_a_block():
+def test_a_command_in_the_text_is_the_beginning_of_one_in_a_block_here_or_in_the_runbook():
     said = re.findall(r"`((?:aigq|make|\.venv/bin/\S+|python|pip) [^`]+)`", readme.README)
     assert said
-    assert not [command for command in said if not any(known.startswith(command) for known in readme.RUNS)]
+    runbook = (readme.ROOT / "docs" / "runbook").glob("*.md")  # whose commands have a test of their own
+    run = [*readme.RUNS, *(command for page in runbook for command in readme.commands(page.read_text("utf-8")))]
+    assert not [command for command in said if not any(known.startswith(command) for known in run)]
 
 
 @pytest.mark.parametrize(
@@ -59,13 +62,14 @@ def test_make_demo_is_the_demo_below_and_make_test_is_what_ci_runs():
 
 
 @pytest.mark.timeout(900)
-def test_the_demo_ends_with_lists_stays_up_for_the_commands_and_leaves_nothing_running(tmp_path: Path):
+def test_the_demo_ends_with_lists_stays_up_for_readme_and_tutorial_and_leaves_nothing_running(tmp_path: Path):
     before = {each.pid for each in psutil.process_iter()}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of a shell's background job would ignore Ctrl-C
     words = [*readme.words(".venv/bin/aigq demo --keep"), "--seconds=5"]
     demo = process.start("demo", words, tmp_path / "demo.log", cwd=readme.ROOT)
     try:
         broker, store = kept(demo)
+        kept_s = time.time()
         said = demo.log.read_text()
         assert "Lists in the store (simulated shoppers)" in said
         assert "event to list: median" in said
@@ -77,6 +81,7 @@ def test_the_demo_ends_with_lists_stays_up_for_the_commands_and_leaves_nothing_r
         status = readme.words("aigq status --store redis://store:6379", store=store)
         for words in (status, [*status, f"--bootstrap={broker}"]):
             assert "nothing needs attention" in answer(words)
+        tutorial.follow(broker, store, user, kept_s)
         os.kill(demo.pid, signal.SIGINT)
         assert demo.wait(120) == 0, demo.log_tail(40)
     finally:
