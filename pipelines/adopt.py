@@ -76,7 +76,9 @@ def adopt(settings: NearlineSettings, live: ShopperStore) -> str:
     meta = wanted_meta(settings, live)
     names = Namespaces(live.calls)
     with running(live, "adopt", AdoptAsked(meta.shards, meta.fold_version, meta.policy)) as run:
-        if meta == live.pinned():  # also where a try before died at its very end
+        if meta == live.pinned():  # also where a try before died at its very end: jobs wait for what it held
+            if names.moving(live.name) == run.id:
+                names.release(live.name)
             run.save(note=f"{live.namespace!r} is pinned to exactly this: nothing is left to do, nobody was stopped")
             return run.id
         with held(names, live.name, run.id):

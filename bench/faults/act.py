@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from bench.faults.evidence import is_held, namespaces, operations, shards_of
+from bench.faults.evidence import OperationRecord, is_held, namespaces, operations, shards_of
 from bench.faults.load import Load, events
 from bench.faults.stage import GRACE_S, PARTITIONS, POLICY, DidNotRecover, Job, Stage
 from bench.result import ROOT
@@ -73,6 +73,8 @@ class Act:
     """Of commands that nobody killed, from their first write on."""
     instants_s: list[float] = field(default_factory=list)
     """Of each kill, counted likewise."""
+    phases: list[str] = field(default_factory=list)
+    """Of each kill: which part of its work the operation was at."""
     recovery_s: list[float] = field(default_factory=list)
     """From the start of the same command again to its end."""
     _commands: int = 0
@@ -123,6 +125,7 @@ class Act:
         if first.child.running:
             self.instants_s.append(round(time.monotonic() - begun, 2))
             first.kill()
+            self.phases += [each.phase for each in self._operations(words[0])[-1:] if each.status == "running"]
             time.sleep(self.rng.uniform(0, 1))
         self._check_orphans(first, words)
         again = time.monotonic()
@@ -135,14 +138,13 @@ class Act:
         """Has it written down that it works?"""
 
         def has_begun(started: float) -> bool:
-            found = operations(self.stage.store.url, kind, self.stage.name)
-            return any(each.updated_ms > started * 1000 for each in found)
+            return any(each.updated_ms > started * 1000 for each in self._operations(kind))
 
         return has_begun
 
     def check_ended(self, kind: str) -> None:
         """Every operation of the kind says that it is done."""
-        left = [each for each in operations(self.stage.store.url, kind, self.stage.name) if each.status != "done"]
+        left = [each for each in self._operations(kind) if each.status != "done"]
         self.found("stuck", [f"{each.id} is {each.status}" for each in left])
 
     def check_moves(self, times: int) -> None:
@@ -187,6 +189,10 @@ class Act:
     def verdict(self) -> Verdict:
         """Of what the running job promises: the log folded once more, and the store."""
         return judge(self.expected(self.records()), self.stored())
+
+    def _operations(self, kind: str) -> list[OperationRecord]:
+        """Of a command, by its word."""
+        return operations(self.stage.store.url, "redrive" if kind == "dlq" else kind, self.stage.name)
 
     def _start(self, words: Iterable[str]) -> Job:
         self._commands += 1

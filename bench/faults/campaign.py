@@ -45,6 +45,8 @@ class Row:
     the model was struck, until the next list). Of a killed command: from its second start to its end."""
     instants_s: list[float] = field(default_factory=list)
     """Of a killed command, per kill: seconds after its first write. A kill that came after its end is none."""
+    phases: dict[str, int] = field(default_factory=dict)
+    """Of a killed command: in which part of its work it was killed how often."""
     seeds: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     """What was wrong in words, with the seed."""
@@ -144,6 +146,8 @@ def try_command(
         act.found("orphans", [orphan for job in stage.jobs for orphan in job.orphans()])
         row.instants_s += act.instants_s
         row.recovery_s += act.recovery_s
+        for phase in act.phases:
+            row.phases[phase] = row.phases.get(phase, 0) + 1
         for kind, lines in act.wrong.items():
             setattr(row, kind, getattr(row, kind) + len(lines))
             row.wrong += [f"seed {seed}: {kind}: {line}" for line in lines[:20]]

@@ -21,6 +21,8 @@ class OperationRecord:
     updated_ms: int
     checkpoint: dict[str, Any]
     """Empty where there is none, or where it is no JSON object."""
+    phase: str
+    """Which part of its work it is at: as its checkpoint names it, else whether it has one."""
 
 
 def operations(url: str, kind: str, name: str) -> list[OperationRecord]:
@@ -34,8 +36,9 @@ def operations(url: str, kind: str, name: str) -> list[OperationRecord]:
                 progress = json.loads(server.hget(f"aigq:operation:{id.decode()}", "progress") or b"{}")
                 checkpoint = progress.get("checkpoint", "")
                 place = json.loads(checkpoint) if checkpoint.startswith("{") else {}
-                at = (asked["begun_ms"], progress.get("updated_ms", 0))
-                found.append((at[0], OperationRecord(id.decode(), progress.get("status", "running"), at[1], place)))
+                phase = place.get("phase") or ("with a checkpoint" if checkpoint else "before its first checkpoint")
+                status, updated_ms = progress.get("status", "running"), progress.get("updated_ms", 0)
+                found.append((asked["begun_ms"], OperationRecord(id.decode(), status, updated_ms, place, phase)))
     return [record for _, record in sorted(found, key=lambda each: each[0])]
 
 

@@ -66,6 +66,8 @@ def replay(act: Act) -> Callable[[], Verdict]:
     act.busy_s = busy_s or act.took_s[-1]
     shadows = {f"{stage.name}-{name}": more for name, more in how.items()}
     for shadow, more in shadows.items():
+        if shadow.endswith("-listed"):
+            act.busy_s *= 1.6  # lists take longer
         act.struck("replay", *window, f"--into={shadow}", *more, has_begun=begun)
     act.check_ended("replay")
 

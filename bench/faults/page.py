@@ -53,12 +53,18 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     wrong = "".join(f"- `{row['fault']}`, {said}\n" for row in rows for said in row["wrong"])
     runs = "".join(
         f"- {row['fault']}: {row['date'][:10]}, {row['cpu']}, {row['cores']} cores, revision {row['git']}, seed {row['seed']}; "
-        f"outcomes {', '.join(f'{name} {count}' for name, count in sorted(row['outcomes'].items()))}\n"
+        f"outcomes {_counts(row['outcomes'])}"
+        + (f"; killed in {_counts(row['phases'])}" if row.get("phases") else "")
+        + "\n"
         for row in rows
     )
     found = f"\n## What was wrong\n{wrong}" if wrong else ""
     of_commands = f"{COMMANDS_HEAD}{commands}{COMMANDS_TAIL}" if commands else ""
     return f"{HEAD}{body}{TAIL}{of_commands}{found}\n## Where and when\n{runs}"
+
+
+def _counts(of: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(of.items()))
 
 
 def _line(row: dict[str, Any]) -> str:

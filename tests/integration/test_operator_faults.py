@@ -5,6 +5,7 @@ model take a minute to start.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ from bench.faults.campaign import Row, try_command
 from bench.faults.operators import COMMANDS, Command
 from bench.faults.stage import Stage, stage
 from bench.result import ROOT
+from interest import FOLD_VERSION, TriggerPolicy
+from local.valkey import Valkey
+from pipelines.adopt import adopt
+from pipelines.options import NearlineSettings
+from store.client import ShopperStore
+from store.namespaces import Namespaces
+from tests.integration.stores import META
 
 BUSY_S = {
     "kill_replay": 1.0,
@@ -40,3 +48,31 @@ def test_a_killed_command_given_again_leaves_nothing_lost_doubled_or_older(comma
     assert row.instants_s, "it had ended before it was killed"
     assert row.behaviours > 100
     assert row.lists > 0
+
+
+def test_an_adoption_that_died_at_its_very_end_lets_the_name_go_when_given_again(
+    valkey: Valkey, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meta = replace(
+        META, policy_digest=TriggerPolicy().version, policy=TriggerPolicy().to_json(), fold_version=FOLD_VERSION
+    )
+    ShopperStore(valkey.url, namespace, meta.shards).open(meta)
+    settings = NearlineSettings(store=valkey.url, namespace=namespace, bootstrap="unused:9092", shards=7)
+    names = Namespaces(ShopperStore(valkey.url, namespace).calls)
+    point = Namespaces.point
+
+    def point_and_die(self: Namespaces, name: str, to: str) -> None:
+        point(self, name, to)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Namespaces, "point", point_and_die)
+        patch.setattr(Namespaces, "release", lambda *_: None)  # it did not live to do that
+        with pytest.raises(KeyboardInterrupt):
+            adopt(settings, ShopperStore(valkey.url, namespace))
+    assert names.moving(namespace)
+    adopt(settings, ShopperStore(valkey.url, namespace))
+    assert names.moving(namespace) is None
+    pinned = ShopperStore(valkey.url, namespace).pinned()
+    assert pinned
+    assert pinned.shards == 7
