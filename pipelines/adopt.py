@@ -90,7 +90,8 @@ def adopt(settings: NearlineSettings, live: ShopperStore) -> str:
             if meta.shards == pinned.shards:
                 old.open(meta, adopt=True)
                 return run.id
-            if run.progress.checkpoint:  # a try before died half-way
+            if run.progress.checkpoint:  # a try before died half-way, or one after it when it had just dropped this
+                names.make(run.progress.checkpoint)
                 names.drop(run.progress.checkpoint)
             fresh_name = f"{live.name}-{datetime.now(UTC).strftime('%Y%m%dt%H%M%S')}"
             names.make(fresh_name)

@@ -4,7 +4,7 @@ The campaign with many kills of each is `python -m bench.faults` (docs/results/f
 model take a minute to start.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,29 +50,57 @@ def test_a_killed_command_given_again_leaves_nothing_lost_doubled_or_older(comma
     assert row.lists > 0
 
 
-def test_an_adoption_that_died_at_its_very_end_lets_the_name_go_when_given_again(
-    valkey: Valkey, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    meta = replace(
-        META, policy_digest=TriggerPolicy().version, policy=TriggerPolicy().to_json(), fold_version=FOLD_VERSION
-    )
+@pytest.fixture
+def adoption(valkey: Valkey, namespace: str) -> Callable[[], Namespaces]:
+    """Another number of shards for a namespace that nobody writes. Returns the names of its store."""
+    policy = TriggerPolicy()
+    meta = replace(META, policy_digest=policy.version, policy=policy.to_json(), fold_version=FOLD_VERSION)
     ShopperStore(valkey.url, namespace, meta.shards).open(meta)
     settings = NearlineSettings(store=valkey.url, namespace=namespace, bootstrap="unused:9092", shards=7)
-    names = Namespaces(ShopperStore(valkey.url, namespace).calls)
-    point = Namespaces.point
 
-    def point_and_die(self: Namespaces, name: str, to: str) -> None:
-        point(self, name, to)
-        raise KeyboardInterrupt
+    def execute() -> Namespaces:
+        adopt(settings, ShopperStore(valkey.url, namespace))
+        return Namespaces(ShopperStore(valkey.url, namespace).calls)
 
+    return execute
+
+
+def test_an_adoption_that_died_when_it_had_moved_the_name_lets_it_go_when_given_again(
+    adoption: Callable[[], Namespaces], valkey: Valkey, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Namespaces, "point", point_and_die)
+        patch.setattr(Namespaces, "point", dying_after(Namespaces.point))
         patch.setattr(Namespaces, "release", lambda *_: None)  # it did not live to do that
         with pytest.raises(KeyboardInterrupt):
-            adopt(settings, ShopperStore(valkey.url, namespace))
-    assert names.moving(namespace)
-    adopt(settings, ShopperStore(valkey.url, namespace))
-    assert names.moving(namespace) is None
+            adoption()
+    assert Namespaces(ShopperStore(valkey.url, namespace).calls).moving(namespace)
+    assert adoption().moving(namespace) is None
+    assert shards(valkey, namespace) == 7
+
+
+def test_an_adoption_that_died_when_it_had_removed_a_half_copy_goes_on(
+    adoption: Callable[[], Namespaces], valkey: Valkey, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for where, name in ((ShopperStore, "scan_states"), (Namespaces, "drop")):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, dying_after(getattr(where, name)))
+            with pytest.raises(KeyboardInterrupt):
+                adoption()
+    names = adoption()
+    assert shards(valkey, namespace) == 7
+    ours = {each for each in names.names() if each.startswith(namespace)}
+    assert ours == {namespace, names.pointed_to(namespace)}
+
+
+def dying_after(step: Callable[..., object]) -> Callable[..., None]:
+    def do_and_die(*arguments: object) -> None:
+        step(*arguments)
+        raise KeyboardInterrupt
+
+    return do_and_die
+
+
+def shards(valkey: Valkey, namespace: str) -> int:
     pinned = ShopperStore(valkey.url, namespace).pinned()
     assert pinned
-    assert pinned.shards == 7
+    return pinned.shards
