@@ -4,7 +4,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bench.faults.evidence import OperationRecord, is_held, namespaces, operations, shards_of
@@ -106,33 +106,41 @@ class Act:
         return job.child.log.read_text(errors="replace")
 
     def struck(self, *words: str, has_begun: Callable[[float], bool]) -> None:
-        """The command is killed at an instant of its work, and given again.
+        """The command is killed at an instant of its work, given again, maybe killed again, and given again to its end.
 
         has_begun: whether a command that was started at this Unix time has written something.
         """
-        started = time.time()
-        first = self._start(words)
-        while first.child.running and not has_begun(started):
-            self._look(first, 0.02)
-        begun = time.monotonic()
         if self.busy_s is None:
-            self._to_its_end(first, words)
+            job, begun = self._begun(words, has_begun)
+            self._to_its_end(job, words)
             self.took_s.append(time.monotonic() - begun)
             return
-        strike = begun + self.rng.uniform(0, self.busy_s)
-        while first.child.running and (left := strike - time.monotonic()) > 0:
-            self._look(first, min(left, 0.1))
-        if first.child.running:
-            self.instants_s.append(round(time.monotonic() - begun, 2))
-            first.kill()
-            self.phases += [each.phase for each in self._operations(words[0])[-1:] if each.status == "running"]
-            time.sleep(self.rng.uniform(0, 1))
-        self._check_orphans(first, words)
+        for _ in range(self.rng.choice((1, 2)) if self.thorough else 1):
+            self._strike(words, has_begun, self.rng.uniform(0, self.busy_s))
         again = time.monotonic()
         self._to_its_end(self._start(words), words)
         self.recovery_s.append(round(time.monotonic() - again, 2))
         if is_held(self.stage.store.url, self.stage.name):
             self.found("stuck", [f"{words[0]} has ended, and the name is still held: no job may start"])
+
+    def _begun(self, words: Iterable[str], has_begun: Callable[[float], bool]) -> tuple[Job, float]:
+        """The command, and when (monotonic) it was seen to have written something."""
+        started = time.time()
+        job = self._start(words)
+        while job.child.running and not has_begun(started):
+            self._look(job, 0.02)
+        return job, time.monotonic()
+
+    def _strike(self, words: Sequence[str], has_begun: Callable[[float], bool], after_s: float) -> None:
+        job, begun = self._begun(words, has_begun)
+        while job.child.running and (left := begun + after_s - time.monotonic()) > 0:
+            self._look(job, min(left, 0.1))
+        if job.child.running:
+            self.instants_s.append(round(time.monotonic() - begun, 2))
+            job.kill()
+            self.phases += [each.phase for each in self._operations(words[0])[-1:] if each.status == "running"]
+            time.sleep(self.rng.uniform(0, 1))
+        self._check_orphans(job, words)
 
     def operation_began(self, kind: str) -> Callable[[float], bool]:
         """Has it written down that it works?"""

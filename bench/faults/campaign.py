@@ -42,7 +42,7 @@ class Row:
     outcomes: dict[str, int] = field(default_factory=dict)
     recovery_s: list[float] = field(default_factory=list)
     """Per run: from the end of the fault until all that lay in the log by then was applied (and, where
-    the model was struck, until the next list). Of a killed command: from its second start to its end."""
+    the model was struck, until the next list). Of a killed command: from its last start to its end."""
     instants_s: list[float] = field(default_factory=list)
     """Of a killed command, per kill: seconds after its first write. A kill that came after its end is none."""
     phases: dict[str, int] = field(default_factory=dict)

@@ -177,8 +177,8 @@ def archive(act: Act) -> Callable[[], Verdict]:
     time.sleep(0.5)
     ends = act.stage.ends()
 
-    def has_begun(_started: float) -> bool:
-        return next(root.rglob("p*.parquet"), None) is not None
+    def has_begun(started: float) -> bool:
+        return any(file.stat().st_mtime > started for file in root.rglob("p*.parquet"))
 
     act.struck(*words, *small, *_topics(act), has_begun=has_begun)
 

@@ -28,11 +28,11 @@ COMMANDS_HEAD = """
 ## Operators' commands, killed in the middle
 
 Each run: the job works under a load of 40 events a second; the command is typed, and its process group gets a kill -9 at an instant drawn
-evenly from its work (from its first write to its end, as measured unkilled); within a second the same command is given again, and
-must end with 0. Then the load ends, and the store is compared with the log as above; beside it a home page reads all the time
+evenly from its work (from its first write to its end, as measured unkilled); within a second the same command is given again, in half of
+the runs killed once more, and in the end must end with 0. Then the load ends, and the store is compared with the log as above; beside it a home page reads all the time
 and must never be shown an older list. `--only kill_replay` makes one row again.
 
-| command | kills | runs | events | behaviours compared | requests | lists | lost | doubled | overwritten | interest | stuck | orphans | second start to done, median (most) s |
+| command | kills | runs | events | behaviours compared | requests | lists | lost | doubled | overwritten | interest | stuck | orphans | last start to done, median (most) s |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 COMMANDS_TAIL = """
