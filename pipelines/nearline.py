@@ -264,9 +264,13 @@ def has_moved(job: Job) -> bool:
         return False
 
 
+NEEDS_A_PERSON = (ReadRefused, WriterFenced, StoreLost, NamespaceMismatch, TooManyDeadLetters, TooManyConflicts)
+"""Each, and what is derived from it, has a row in docs/runbook/README.md."""
+
+
 def needs_a_person(error: Exception) -> bool:
     """Whether the job would fail again in the same way. Beam hands a worker's exception to the driver as text only."""
-    kinds = (ReadRefused, WriterFenced, StoreLost, NamespaceMismatch, TooManyDeadLetters, TooManyConflicts)
+    kinds = NEEDS_A_PERSON
     names = {name for kind in kinds for name in (kind.__name__, *(sub.__name__ for sub in kind.__subclasses__()))}
     return isinstance(error, kinds) or any(f"{name}: " in str(error) for name in names)
 

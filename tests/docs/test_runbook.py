@@ -8,11 +8,15 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from pipelines.nearline import NEEDS_A_PERSON
 from pipelines.options import FROM_ENVIRONMENT, NearlineSettings
+from pipelines.rebuild import CountsDiffer
+from store.client import StoreUnavailable
 from tests.integration import readme
 
-RUNBOOK = readme.ROOT / "docs" / "runbook"
-TESTS = readme.ROOT / "tests"
+ROOT = readme.ROOT
+RUNBOOK = ROOT / "docs" / "runbook"
+TESTS = ROOT / "tests"
 TYPED_BY = {
     "README.md": ("integration/test_operations.py", "pipelines/test_options.py"),
     "night-1-bad-model.md": ("integration/test_night_1_bad_model.py", "cli/test_models.py"),
@@ -82,6 +86,26 @@ def test_a_command_of_a_page_exists_with_its_options(command: str):
         f"--{name}" for name in NearlineSettings.__dataclass_fields__
     }
     assert set(options) <= known | {"--runner"}
+
+
+def test_what_needs_a_person_is_found_by_its_name():
+    def kinds_below(kind: type[Exception]) -> set[str]:
+        return {kind.__name__}.union(*(kinds_below(each) for each in kind.__subclasses__()))
+
+    stays_down = set().union(*map(kinds_below, (*NEEDS_A_PERSON, StoreUnavailable, CountsDiffer))) - {"ReadRefused"}
+    table = (RUNBOOK / "README.md").read_text("utf-8").partition("\n## ")[0]
+    assert set(re.findall(r"`([A-Z][A-Za-z]+)`", table)) == stays_down
+
+
+def test_what_status_and_log_say_is_found_by_its_words():
+    table = (RUNBOOK / "README.md").read_text("utf-8").partition("\n## ")[0]
+    column = "\n".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| "))
+    said = [words for words in re.findall(r"`([^`]+)`", column) if " " in words]
+    assert len(said) >= 5
+    sources = "\n".join(
+        path.read_text() for folder in ("serving", "transforms") for path in (ROOT / folder).glob("*.py")
+    )
+    assert [words for words in said if words not in sources] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
