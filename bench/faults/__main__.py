@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 from dataclasses import asdict
@@ -57,7 +58,7 @@ def write(row: Row, path: Path, seed: int) -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **machine(),
         "git": revision(),
-        "command": f"python -m bench.faults {' '.join(sys.argv[1:])}".strip(),
+        "command": _without_folders(f"python -m bench.faults {' '.join(sys.argv[1:])}".strip()),
         "seed": seed,
         "clean": row.clean,
         **asdict(row),
@@ -66,6 +67,11 @@ def write(row: Row, path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"name": "faults", "faults": rows}, indent=1) + "\n")
     path.with_suffix(".md").write_text(page(rows))
+
+
+def _without_folders(command: str) -> str:
+    """Where logs and result lie changes nothing, and is nobody's business."""
+    return re.sub(r" --(logs|result)[ =]\S+", "", command)
 
 
 if __name__ == "__main__":
