@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from itertools import islice
 
 from schemas import QueryRun
-from store.client import ShopperStore, Stage, StoreError
+from store.client import ShardSave, ShopperStore, Stage, StoreError
 from store.namespaces import MOVING_MS, Namespaces
+from transforms.fire_due import fire_all_due
 
 LOG = logging.getLogger(__name__)
 WRITERS: tuple[Stage, ...] = ("track", "generate", "backfill", "regenerate", "redrive")
@@ -62,6 +63,8 @@ def move_name(name: str, new: ShopperStore, mover: str, stage: Stage, read_level
         read_level()
         if pinned:
             check_level(old, new)
+            _pass_time_on(old, new)
+        fire_all_due(new, stage, requests=True)  # so that copied lists answer them, not a generation
         copied = copy_lists(old, new, stage) if pinned else 0
         names.point(name, new.namespace)
         LOG.info(
@@ -89,6 +92,20 @@ def check_level(old: ShopperStore, new: ShopperStore) -> None:
                 f"partition {partition}: {new.namespace!r} has come to offset {least}, {old.namespace!r} is at {furthest}; the name "
                 f"was not moved. The same command tries again"
             )
+
+
+def _pass_time_on(old: ShopperStore, new: ShopperStore) -> None:
+    """The new namespace has read all that the old one has, so time has come as far for it: what came due fires there too."""
+    clocks: dict[int, int] = {}
+    for (_, partition), at in old.progress().items():
+        clocks[partition] = max(clocks.get(partition, 0), at.clock_ms)
+    new.begin("track")
+    new.save_many(
+        [
+            ShardSave(shard, partition, at.next_offset, at.next_offset, max(at.clock_ms, clocks.get(partition, 0)), [])
+            for (shard, partition), at in new.progress().items()
+        ]
+    )
 
 
 def copy_lists(old: ShopperStore, new: ShopperStore, stage: Stage) -> int:

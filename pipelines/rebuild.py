@@ -32,6 +32,7 @@ from store.namespaces import Namespaces
 from transforms.dead_letter_limits import DeadLetterLimits
 from transforms.dead_letters import DeadLetterWriter
 from transforms.decode_events import EventDecoder
+from transforms.fire_due import fire_all_due
 from transforms.read_plan import ReadSettings, plan_read
 from transforms.read_through import read_through
 from transforms.stored_lists import stored_lists
@@ -95,31 +96,34 @@ def rebuild(settings: NearlineSettings, live: ShopperStore, argv: Sequence[str])
         ours = replace(apart(settings), namespace=checkpoint.namespace, group=run.id, stages="track", end="now")
         fresh = _opened(ours, live)
         if checkpoint.phase == "fold":
-            with timed("fold"):
+            with _timed(run, "fold"):
                 track_into(run, ours, argv)
+                fresh.begin("rebuild")
+                fire_all_due(fresh, "rebuild", requests=True)  # so that lists that are put back answer them
             checkpoint = _reach(run, RebuildCheckpoint(checkpoint.namespace, "lists"))
         if checkpoint.phase == "lists":
-            with timed("lists"):
+            with _timed(run, "lists"):
                 put_back = _put_lists_back(run, settings, live, fresh)
             run.save(counts=run.progress.counts | {"lists put back": put_back})
             checkpoint = _reach(run, RebuildCheckpoint(checkpoint.namespace, "verify"))
         if checkpoint.phase == "verify":
-            with timed("verify"):
+            with _timed(run, "verify"):
                 checked = verify(ours, fresh)
             run.save(counts=run.progress.counts | {"shoppers checked": checked})
             _reach(run, RebuildCheckpoint(checkpoint.namespace, "move"))
         fresh.begin("rebuild")
-        with timed("move"):
+        with _timed(run, "move"):
             move_name(live.name, fresh, run.id, "rebuild", lambda: track_into(run, ours, argv) and None)
         run.save(note=f"{live.name!r} stands for {fresh.namespace!r}; `aigq drop {live.namespace}` removes the old one")
         return run.id
 
 
 @contextmanager
-def timed(phase: Phase) -> Iterator[None]:
+def _timed(run: Running, phase: Phase) -> Iterator[None]:
+    """Seconds of a phase into the operation's counts."""
     began = time.monotonic()
     yield
-    LOG.warning("rebuild: %s took %.1f s", phase, time.monotonic() - began)
+    run.save(counts=run.progress.counts | {f"{phase} seconds": round(time.monotonic() - began)})
 
 
 def verify(settings: NearlineSettings, store: ShopperStore) -> int:

@@ -15,9 +15,10 @@ from pipelines import worker
 from pipelines.operation import Running, Window, moment, running
 from pipelines.options import NearlineSettings
 from pipelines.snapshot import Snapshot, newest_usable, restore
-from pipelines.track_into import fire_all_due, track_into
+from pipelines.track_into import track_into
 from store.client import NamespaceMeta, ShopperStore
 from store.namespaces import NamespaceInUse, Namespaces
+from transforms.fire_due import fire_all_due
 from transforms.read_plan import ReadPlan, ReadSettings, plan_read
 
 LOG = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into:
         track_into(run, replace(ours, end=str(window.to_ms), adopt=True), argv)
         if not settings.generates:
             shadow.begin("replay")
-            fire_all_due(shadow, ours, "replay", requests=True)
+            fire_all_due(shadow, "replay", requests=True)
         run.save(counts=_counts(shadow), note=f"aigq diff {live.name} {into}")
         return run.id
 
@@ -194,7 +195,7 @@ def _state_as_of(run: Running, settings: NearlineSettings, window: Window, argv:
     track_into(run, until, argv, requests=False)
     shadow = worker.new_store(until, until.namespace)
     shadow.begin("replay")
-    fire_all_due(shadow, until, "replay", requests=False)
+    fire_all_due(shadow, "replay", requests=False)
 
 
 def _counts(shadow: ShopperStore) -> dict[str, int]:

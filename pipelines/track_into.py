@@ -15,9 +15,8 @@ from pipelines import beam_workarounds, worker
 from pipelines.nearline import execute, prepare_in, runner_options
 from pipelines.operation import Running
 from pipelines.options import NearlineSettings
-from store.client import ShopperStore, Stage
+from store.client import ShopperStore
 from transforms.drain import DRAINING, TRACKED
-from transforms.fire_due import fire_due
 from transforms.read_plan import ReadPlan
 
 LOG = logging.getLogger(__name__)
@@ -49,19 +48,6 @@ def track_into(run: Running, settings: NearlineSettings, argv: Sequence[str], re
     if DRAINING.is_set():
         run.stopped()
     return plan
-
-
-def fire_all_due(store: ShopperStore, settings: NearlineSettings, stage: Stage, requests: bool) -> int:
-    """Fires everything that came due before the saved progress, at the end of a part. Returns how many changes fired."""
-    pinned = store.pinned()
-    assert pinned is not None
-    policy, total = settings.policy_of(pinned), 0
-    while True:
-        clocks = {where: applied.clock_ms for where, applied in store.progress().items()}
-        moved, fired = fire_due(store, policy, clocks, stage, requests)
-        total += fired
-        if not moved:
-            return total
 
 
 @contextmanager

@@ -36,9 +36,16 @@ def attention(status: Status, broker: str = "") -> list[str]:
 
 def _behind(status: Status, where: str, start: str) -> list[str]:
     late = [each for each in status.partitions if each.clock_ms and each.age_s > LATE_S and each.lag != 0]
+    still = [each for each in status.partitions if each.lag == 0 and LATE_S < each.age_s <= OTHER_CLOCK_S]
     pace = status.log_pace
     if not late and not (pace and pace.stands_still):
-        return []
+        # A job that has read everything says each second that time has passed.
+        since = span(min(each.age_s for each in still)) if still else ""
+        return (
+            [f"the log is read to its end, and nobody has tracked time for {since}: if no job runs: {start}"]
+            if still
+            else []
+        )
     if pace is None or not status.broker_answers:
         ask = f"whether it moves, and when it is level: aigq status --bootstrap=BROKER {where}"
         return [f"partition {each.partition} is {_behind_by(each)} behind; {ask}" for each in late]

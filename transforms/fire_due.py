@@ -46,6 +46,20 @@ def fire_due(
     return moved, fired
 
 
+def fire_all_due(store: ShopperStore, stage: Stage, requests: bool) -> int:
+    """Fires everything that came due before the saved progress, by the policy that the namespace is pinned to. Returns how many
+    changes fired."""
+    pinned, total = store.pinned(), 0
+    assert pinned is not None
+    policy = TriggerPolicy.from_json(pinned.policy)
+    while True:
+        clocks = {where: applied.clock_ms for where, applied in store.progress().items()}
+        moved, fired = fire_due(store, policy, clocks, stage, requests)
+        total += fired
+        if not moved:
+            return total
+
+
 def _expired(user: str, token: bytes, blob: bytes, clock_ms: int, policy: TriggerPolicy, requests: bool) -> StateChange:
     # Written even where nothing fired (another policy says later): the due time in the store is set right by it.
     state, changes = expire(decode(blob), user, clock_ms, policy)

@@ -80,6 +80,10 @@ def test_a_store_that_lost_everything_is_made_anew_from_archive_and_log(tonight:
     assert record["counts"]["shoppers checked"] == len(set(fold_log(records, Rule(POLICY.version))))
     assert stage.namespace != stage.name
     assert newest(tonight.lists()) == newest(before)
+    again = [
+        user for user, each in tonight.store.waiting() if user in before and before[user][0].as_of_ms >= each.as_of_ms
+    ]
+    assert again == [], "lists that are there would be made again"
 
     stage.pinned = True
     stage.start_job()

@@ -120,3 +120,8 @@ def test_exhausted_requests_point_to_their_dead_letters():
 
 def test_nothing_tracked_names_the_command_that_starts_a_job():
     assert "aigq run nearline" in only(HEALTHY)
+
+
+def test_a_log_that_is_read_to_its_end_by_nobody_is_said():
+    line = only(replace(HEALTHY, partitions=(partition(0, 99, 0), partition(1, 120, 0))))
+    assert "nobody has tracked time for 99 s: if no job runs: aigq run nearline --bootstrap=broker:9092" in line
