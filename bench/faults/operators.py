@@ -125,14 +125,14 @@ def backfill(act: Act) -> Callable[[], Verdict]:
 def redrive(act: Act) -> Callable[[], Verdict]:
     """Events of a new schema became dead letters; the reader is mended, and they are given again."""
     stage, made = act.stage, events(act.rng.randrange(1 << 30), SHOPPERS)
-    meant = {in_new_schema(event): json.dumps(event).encode() for event in islice(made, 150)}
+    meant = {in_new_schema(event): json.dumps(event).encode() for event in islice(made, 300 if act.thorough else 100)}
     act.load.again([(str(json.loads(event)["user"]), value) for value, event in meant.items()])
     time.sleep(0.5)
     act.applied()
     stage.jobs[-1].kill()
     stage.start_job(f"{READER}mended", "--dead_letter_ratio=1")
     act.applied()
-    words = ["dlq", "redrive", "--stage=decode", f"{READER}mended", "--per_second=400", "--execute"]
+    words = ["dlq", "redrive", "--stage=decode", f"{READER}mended", "--per_second=600", "--execute"]
     act.struck(*words, *act.kafka(), has_begun=act.operation_began("redrive"))
     act.check_ended("redrive")
 

@@ -176,7 +176,9 @@ class Stage:
         try:
             while True:
                 try:
-                    consumer.list_topics(self.topic, timeout=10)  # a consumer that has just begun may know of no partition yet
+                    consumer.list_topics(
+                        self.topic, timeout=10
+                    )  # a consumer that has just begun may know of no partition yet
                     return {part.partition: consumer.get_watermark_offsets(part, timeout=10)[1] for part in parts}
                 except KafkaException:
                     if time.monotonic() > deadline:
