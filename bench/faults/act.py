@@ -127,14 +127,21 @@ class Act:
         """The command, and when (monotonic) it was seen to have written something."""
         started = time.time()
         job = self._start(words)
+        looked = time.monotonic()
         while job.child.running and not has_begun(started):
-            self._look(job, 0.02)
+            time.sleep(0.005)
+            if time.monotonic() - looked > 0.5:
+                self._look(job, 0)
+                looked = time.monotonic()
         return job, time.monotonic()
 
     def _strike(self, words: Sequence[str], has_begun: Callable[[float], bool], after_s: float) -> None:
         job, begun = self._begun(words, has_begun)
         while job.child.running and (left := begun + after_s - time.monotonic()) > 0:
-            self._look(job, min(left, 0.1))
+            if left > 0.3:
+                self._look(job, 0.05)
+            else:
+                time.sleep(left)
         if job.child.running:
             self.instants_s.append(round(time.monotonic() - begun, 2))
             job.kill()
