@@ -62,7 +62,8 @@ class Act:
     stage: Stage
     rng: random.Random
     busy_s: float | None
-    """How long the command works when nobody kills it, from its first write on; None: not known, so it is not killed."""
+    """How long the command works when nobody kills it, from its first write until its operation is done; None: not known, so it
+    is not killed."""
     load: Load
     watcher: Watcher
     thorough: bool = True
@@ -70,9 +71,9 @@ class Act:
     wrong: dict[str, list[str]] = field(default_factory=dict)
     """By what of Row it counts as: lost, doubled, overwritten, stuck, orphans."""
     took_s: list[float] = field(default_factory=list)
-    """Of commands that nobody killed, from their first write on."""
+    """Of commands that nobody killed, likewise."""
     instants_s: list[float] = field(default_factory=list)
-    """Of each kill, counted likewise."""
+    """Of each kill in the middle of the work, from its first write on."""
     phases: list[str] = field(default_factory=list)
     """Of each kill: which part of its work the operation was at."""
     recovery_s: list[float] = field(default_factory=list)
@@ -113,7 +114,8 @@ class Act:
         if self.busy_s is None:
             job, begun = self._begun(words, has_begun)
             self._to_its_end(job, words)
-            self.took_s.append(time.monotonic() - begun)
+            done_ms = [each.updated_ms for each in self._operations(words[0])[-1:]]
+            self.took_s.append((done_ms[0] / 1000 if done_ms else time.time()) - begun)
             return
         for _ in range(self.rng.choice((1, 2)) if self.thorough else 1):
             self._strike(words, has_begun, self.rng.uniform(0, self.busy_s))
@@ -124,7 +126,7 @@ class Act:
             self.found("stuck", [f"{words[0]} has ended, and the name is still held: no job may start"])
 
     def _begun(self, words: Iterable[str], has_begun: Callable[[float], bool]) -> tuple[Job, float]:
-        """The command, and when (monotonic) it was seen to have written something."""
+        """The command, and when (Unix time) it was seen to have written something."""
         started = time.time()
         job = self._start(words)
         looked = time.monotonic()
@@ -133,19 +135,22 @@ class Act:
             if time.monotonic() - looked > 0.5:
                 self._look(job, 0)
                 looked = time.monotonic()
-        return job, time.monotonic()
+        return job, time.time()
 
     def _strike(self, words: Sequence[str], has_begun: Callable[[float], bool], after_s: float) -> None:
         job, begun = self._begun(words, has_begun)
-        while job.child.running and (left := begun + after_s - time.monotonic()) > 0:
+        while job.child.running and (left := begun + after_s - time.time()) > 0:
             if left > 0.3:
                 self._look(job, 0.05)
             else:
                 time.sleep(left)
         if job.child.running:
-            self.instants_s.append(round(time.monotonic() - begun, 2))
+            struck_s = round(time.time() - begun, 3)
             job.kill()
-            self.phases += [each.phase for each in self._operations(words[0])[-1:] if each.status == "running"]
+            operation = self._operations(words[0])[-1:]
+            if all(each.status == "running" for each in operation):
+                self.instants_s.append(struck_s)
+                self.phases += [each.phase for each in operation]
             time.sleep(self.rng.uniform(0, 1))
         self._check_orphans(job, words)
 

@@ -44,7 +44,7 @@ class Row:
     """Per run: from the end of the fault until all that lay in the log by then was applied (and, where
     the model was struck, until the next list). Of a killed command: from its last start to its end."""
     instants_s: list[float] = field(default_factory=list)
-    """Of a killed command, per kill: seconds after its first write. A kill that came after its end is none."""
+    """Of a killed command, per kill: seconds after its first write. A kill that came after the end of its work is none."""
     phases: dict[str, int] = field(default_factory=dict)
     """Of a killed command: in which part of its work it was killed how often."""
     seeds: list[int] = field(default_factory=list)

@@ -28,7 +28,7 @@ COMMANDS_HEAD = """
 ## Operators' commands, killed in the middle
 
 Each run: the job works under a load of 40 events a second; the command is typed, and its process group gets a kill -9 at an instant drawn
-evenly from its work (from its first write to its end, as measured unkilled); within a second the same command is given again, in half of
+evenly from its work (from its first write until its operation is done, as measured unkilled); within a second the same command is given again, in half of
 the runs killed once more, and in the end must end with 0. Then the load ends, and the store is compared with the log as above; beside it a home page reads all the time
 and must never be shown an older list. `--only kill_replay` makes one row again.
 
@@ -42,7 +42,7 @@ shopper of its file a list, and no run is twice on the results topic. **redrive*
 **rebuild** and **adopt** move the name once for each time that they were asked, leave no half namespace behind and hold no name; requests
 in flight end. **archive** holds every offset in exactly one file, with the bytes of the topic, lists as well as events.
 Stuck: also a command or an operation's record that does not end, a name that stays held. Orphans: also namespaces and files of killed tries.
-A kill that comes after the command's end is not counted, and the run is judged all the same.
+A kill that comes after the work's end is not counted, and the run is judged all the same.
 """
 COMMAND_NAMES = {command.name for command in COMMANDS}
 
