@@ -106,19 +106,22 @@ class Act:
         self._to_its_end(job, words)
         return job.child.log.read_text(errors="replace")
 
-    def struck(self, *words: str, has_begun: Callable[[float], bool]) -> None:
+    def struck(self, *words: str, has_begun: Callable[[float], bool], phase: Callable[[], str] | None = None) -> None:
         """The command is killed at an instant of its work, given again, maybe killed again, and given again to its end.
 
         has_begun: whether a command that was started at this Unix time has written something.
+        phase: the part of its work that it is at, empty where its work is done; None: as its operation says.
         """
+        phase = phase or (lambda: self._phase(words[0]))
         if self.busy_s is None:
             job, begun = self._begun(words, has_begun)
+            while job.child.running and phase():
+                self._look(job, 0.02)
+            self.took_s.append(round(time.time() - begun, 3))
             self._to_its_end(job, words)
-            done_ms = [each.updated_ms for each in self._operations(words[0])[-1:]]
-            self.took_s.append((done_ms[0] / 1000 if done_ms else time.time()) - begun)
             return
         for _ in range(self.rng.choice((1, 2)) if self.thorough else 1):
-            self._strike(words, has_begun, self.rng.uniform(0, self.busy_s))
+            self._strike(words, has_begun, phase, self.rng.uniform(0, self.busy_s))
         again = time.monotonic()
         self._to_its_end(self._start(words), words)
         self.recovery_s.append(round(time.monotonic() - again, 2))
@@ -137,7 +140,9 @@ class Act:
                 looked = time.monotonic()
         return job, time.time()
 
-    def _strike(self, words: Sequence[str], has_begun: Callable[[float], bool], after_s: float) -> None:
+    def _strike(
+        self, words: Sequence[str], has_begun: Callable[[float], bool], phase: Callable[[], str], after_s: float
+    ) -> None:
         job, begun = self._begun(words, has_begun)
         while job.child.running and (left := begun + after_s - time.time()) > 0:
             if left > 0.3:
@@ -147,10 +152,9 @@ class Act:
         if job.child.running:
             struck_s = round(time.time() - begun, 3)
             job.kill()
-            operation = self._operations(words[0])[-1:]
-            if all(each.status == "running" for each in operation):
+            if at := phase():
                 self.instants_s.append(struck_s)
-                self.phases += [each.phase for each in operation]
+                self.phases.append(at)
             time.sleep(self.rng.uniform(0, 1))
         self._check_orphans(job, words)
 
@@ -213,6 +217,11 @@ class Act:
     def _operations(self, kind: str) -> list[OperationRecord]:
         """Of a command, by its word."""
         return operations(self.stage.store.url, "redrive" if kind == "dlq" else kind, self.stage.name)
+
+    def _phase(self, kind: str) -> str:
+        """Of the command that is at work; empty where it has done it."""
+        newest = self._operations(kind)[-1]
+        return newest.phase if newest.status == "running" else ""
 
     def _start(self, words: Iterable[str]) -> Job:
         self._commands += 1

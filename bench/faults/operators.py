@@ -180,7 +180,11 @@ def archive(act: Act) -> Callable[[], Verdict]:
     def has_begun(started: float) -> bool:
         return any(file.stat().st_mtime > started for file in root.rglob("p*.parquet"))
 
-    act.struck(*words, *small, *_topics(act), has_begun=has_begun)
+    def phase() -> str:
+        reached = {p: rows[-1][0] + 1 for p, rows in archived(root / "events").items()}
+        return "writing" if any(reached.get(p, 0) < end for p, end in ends.items()) else ""
+
+    act.struck(*words, *small, *_topics(act), has_begun=has_begun, phase=phase)
 
     def verdict() -> Verdict:
         act.found("orphans", [f"{left} is half written" for left in root.rglob("*.writing")])
