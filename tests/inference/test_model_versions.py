@@ -116,7 +116,9 @@ def test_a_version_that_cannot_serve_is_not_rolled_back_to(models: Path):
     promote(models, "tiny", "1")
     promote(models, "tiny", "2")
     shutil.rmtree(models / "tiny" / "1")
-    with pytest.raises(NoWayBack, match=r"version 1 served before \(promotion 1\) and cannot serve now: .*its folder is gone"):
+    with pytest.raises(
+        NoWayBack, match=r"version 1 served before \(promotion 1\) and cannot serve now: .*its folder is gone"
+    ):
         roll_back(models, "tiny")
     assert served(models) == ("tiny/2", 2)
 
