@@ -151,7 +151,7 @@ class Act:
                 time.sleep(left)
         if job.child.running:
             struck_s = round(time.time() - begun, 3)
-            job.kill()
+            job.child.kill()  # at once: to look at its processes takes longer than some commands
             if at := phase():
                 self.instants_s.append(struck_s)
                 self.phases.append(at)

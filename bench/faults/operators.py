@@ -210,7 +210,7 @@ def archive(act: Act) -> Callable[[], Verdict]:
 
 def adopt(act: Act) -> Callable[[], Verdict]:
     """Sixteen shards become five, and five sixteen."""
-    act.load.again([_click(act, f"browser-{number}") for number in range(8_000 if act.thorough else 2_000)])
+    act.load.again([_click(act, f"browser-{number}") for number in range(20_000 if act.thorough else 2_000)])
     act.burst(300)
     time.sleep(0.5)
     act.applied()
