@@ -17,6 +17,7 @@ import local.prism
 import local.tansu
 import local.valkey
 from local.topics import create_topics
+from transforms.drain import DRAINING, TRACKED
 
 settings.register_profile("shared-machine", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("shared-machine")
@@ -51,6 +52,14 @@ prism = shared(local.prism.prism)
 """A runner: run a pipeline on it with `prism.options`."""
 flink = shared(local.flink.flink)
 """A Flink cluster with its job server and worker pool: run a pipeline on it with `flink.options`."""
+
+
+@pytest.fixture(autouse=True)
+def _no_signs_left() -> Iterator[None]:
+    """What a bounded read or a drain tells the whole process is over with the test."""
+    yield
+    DRAINING.clear()
+    TRACKED.clear()
 
 
 @pytest.fixture
