@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     stream = Stream(100_000 if options.small else 1_000_000, 100_000, options.seed)
-    seconds, rounds = (3, 2) if options.small else (20, 4)
+    seconds, rounds = (3, 2) if options.small else (15, 3)
     with servers() as at:
         create_topics(at.kafka.bootstrap, ("filled",), PARTITIONS)
         produce(at.kafka.bootstrap, "filled", stream)

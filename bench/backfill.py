@@ -61,9 +61,9 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("kafka").setLevel(logging.WARNING)
-    speed = speeds(options, *(1, 60) if options.small else (2, 5_000))
+    speed = speeds(options, *(1, 60) if options.small else (2, 3_000))
     growth = grow(300 if options.small else 10_000, 1 if options.small else 3)
-    seconds, rounds = (10, 1) if options.small else (60, 2)
+    seconds, rounds = (10, 1) if options.small else (40, 2)
     live = {"without": [], "with": []}
     for number in range(rounds):
         for name in paired.in_turn(["without", "with"], number):
@@ -71,7 +71,7 @@ def main() -> None:
             live[name] += [wait.ours for wait in play.waits()]
     p95 = {name: float(np.percentile(found, 95)) for name, found in live.items()}
     with_model = {}
-    for low in (0, 64) if options.small else (0, 64, 256):
+    for low in (0, 64):
         waits = Play("real", freshness.EVENTS_PER_S // 10, seconds, low, options).waits()
         with_model["no backfill" if not low else f"low_in_flight {low}"] = freshness.spread(
             [wait.ours + wait.model for wait in waits]
