@@ -7,6 +7,7 @@ cluster's Java processes have Beam's jars on their class path; the workers are s
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from local.ports import answers, free_port
 from local.prerequisites import JAVA
 
 Part = Literal["job-manager", "task-manager", "job-server", "workers"]
+ENDED = ("FINISHED", "CANCELED", "FAILED")
 PARTS: tuple[Part, ...] = ("job-manager", "task-manager", "job-server", "workers")
 OPENED = "lang net io nio text time util util.concurrent util.concurrent.atomic util.concurrent.locks lang.reflect"
 JVM = (
@@ -124,6 +126,16 @@ class Flink:
 
     def cancel(self, job_id: str) -> None:
         httpx.patch(f"http://127.0.0.1:{self.rest_port}/jobs/{job_id}").raise_for_status()
+
+    def cancel_all(self, within_s: float = 60.0) -> None:
+        """Ends every job, so that its slots are free for the next. Raises TimeoutError."""
+        deadline = time.monotonic() + within_s
+        while running := [id for id, state in self.jobs().items() if state not in ENDED]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Flink jobs {running} do not end within {within_s:.0f} s")
+            for id in running:
+                self.cancel(id)
+            time.sleep(0.5)
 
     def close(self) -> None:
         for part in reversed(list(self.children)):

@@ -44,6 +44,7 @@ def test_on_flink_a_killed_taskmanager_and_a_killed_worker_lose_and_double_nothi
                 flink.kill_one_worker()
         producer.flush()
         servers.settle(within_s=240)
+        flink.cancel_all()  # the driver was killed, the cluster's job was not
         verdict = servers.verdict()
         assert not verdict.wrong, str(verdict)
         assert verdict.behaviours > 10_000
