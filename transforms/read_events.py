@@ -241,15 +241,16 @@ class LogReader(UnboundedReader):
 
     def _tick(self, log: SharedLog | ArchivedLog, partition: int, now: float) -> RecordBatch | None:
         """An empty batch, where it is time for one: with proof of the end, as a heartbeat, or as the last of a bounded read."""
-        quiet_s = now - self._told_at[partition]
-        if quiet_s < self._settings.tick_ms / 1000:
-            return None
         position, progress_ms, closing = self._read[partition], None, False
+        quiet_s = now - self._told_at[partition]
         if self._ends is not None and position >= self._ends[partition]:
+            # At once: where a runner makes a new reader every 100 ms (Flink), one that waited would never come to it.
             if partition not in self._to_close:
                 return None
             self._to_close.discard(partition)
             progress_ms, closing = self._plan.end_ms, True
+        elif quiet_s < self._settings.tick_ms / 1000:
+            return None
         else:
             idle_ms = None
             if self._ends is None and self._settings.log_clock == "append":

@@ -79,6 +79,27 @@ def test_a_bounded_read_never_runs_past_its_end(broker: Tansu | Kafka, fresh_top
     assert {batch.partition for batch in reading.batches} == {0}
 
 
+def test_a_bounded_read_ends_where_every_reader_lives_for_one_step(
+    broker: Tansu | Kafka, fresh_topic: FreshTopic
+) -> None:
+    """As on Flink, which makes readers anew all the time."""
+    topic = fresh_topic(broker.bootstrap, partitions=2)
+    produce(broker.bootstrap, topic, 0, range(100))
+    produce(broker.bootstrap, topic, 1, range(50))
+    settings = replace(settings_for(broker.bootstrap, topic), end="now")
+    reading = Reading(settings, plan_read(settings))
+
+    def ended_by_a_new_reader() -> bool:
+        if reading.reader.get_watermark() == MAX_TIMESTAMP:
+            return True
+        reading.reader = reading.source.create_reader(None, reading.reader.get_checkpoint_mark())
+        return False
+
+    reading.until(ended_by_a_new_reader)
+    assert sorted(reading.numbers(0)) == list(range(100))
+    assert sorted(reading.numbers(1)) == list(range(50))
+
+
 def test_a_throttled_read_begins_small_and_comes_to_its_end(broker: Tansu | Kafka, fresh_topic: FreshTopic) -> None:
     topic = fresh_topic(broker.bootstrap, partitions=1)
     produce(broker.bootstrap, topic, 0, range(100))

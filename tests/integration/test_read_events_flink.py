@@ -1,7 +1,7 @@
 """The same source on a real Flink cluster, its partitions split over two readers."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,6 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-import local.flink
 from local.flink import Flink
 from local.kafka import Kafka
 from tests.integration.reading import produce, settings_for
@@ -28,13 +27,6 @@ class Write(beam.DoFn):
         with open(self._out, "a") as file:
             file.writelines(f"{element.partition} {offset}\n" for offset in element.offsets)
         return ()
-
-
-@pytest.fixture
-def flink(tmp_path: Path) -> Iterator[Flink]:
-    """A cluster of its own: on one whose TaskManager another test has killed, no slot was to be had."""
-    with local.flink.flink(tmp_path / "flink") as cluster:
-        yield cluster
 
 
 @pytest.mark.timeout(600)
