@@ -1,7 +1,7 @@
 """Compares the lists of two namespaces, shopper by shopper and in sum: what would change if the second were served?"""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,10 +73,6 @@ class Diff:
         """Mean over the shoppers who have a list on both sides."""
         return sum(each.overlap for each in self.both) / max(1, len(self.both))
 
-    @property
-    def same(self) -> bool:
-        return all(each.overlap == 1 for each in self.shoppers)
-
 
 def window_of(store: ShopperStore, namespace: str) -> Window:
     """The window of the newest replay into a namespace. Raises LookupError where there was none."""
@@ -99,9 +95,7 @@ def diff(here: ShopperStore, there: ShopperStore, window: Window, results: ReadS
     return Diff(window, _side(here.namespace, left), _side(there.namespace, right), shoppers)
 
 
-def _of_window(
-    lists: Iterator[tuple[str, Sequence[QueryRun]]] | Iterator[tuple[str, list[QueryRun]]], window: Window
-) -> dict[str, list[QueryRun]]:
+def _of_window(lists: Iterable[tuple[str, Sequence[QueryRun]]], window: Window) -> dict[str, list[QueryRun]]:
     """Every run once, newest first."""
     found: dict[str, dict[str, QueryRun]] = {}
     for user, runs in lists:

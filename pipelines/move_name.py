@@ -46,7 +46,7 @@ def held(names: Namespaces, name: str, mover: str) -> Iterator[None]:
         names.release(name)
 
 
-def move_name(name: str, new: ShopperStore, mover: str, stage: Stage, read_level: Callable[[], None]) -> int:
+def move_name(name: str, new: ShopperStore, mover: str, stage: Stage, read_level: Callable[[], object]) -> int:
     """Moves `name` to the namespace of `new`, which this process writes in `stage`. Returns how many lists were copied.
 
     mover: id of the operation. read_level: reads `new` to the end that the log has now.

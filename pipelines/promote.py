@@ -47,7 +47,7 @@ def promote(settings: NearlineSettings, live: ShopperStore, namespace: str, argv
         if Namespaces(live.calls).pointed_to(live.name) != namespace:
             track_into(run, ours, argv)  # the long way first, while the job still works
         target.begin("rebuild")
-        copied = move_name(live.name, target, run.id, "rebuild", lambda: track_into(run, ours, argv) and None)
+        copied = move_name(live.name, target, run.id, "rebuild", lambda: track_into(run, ours, argv))
         run.save(counts={"lists copied": copied}, note=f"{live.name!r} stands for {namespace!r}")
         return run.id
 

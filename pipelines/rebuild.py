@@ -113,7 +113,7 @@ def rebuild(settings: NearlineSettings, live: ShopperStore, argv: Sequence[str])
             _reach(run, RebuildCheckpoint(checkpoint.namespace, "move"))
         fresh.begin("rebuild")
         with _timed(run, "move"):
-            move_name(live.name, fresh, run.id, "rebuild", lambda: track_into(run, ours, argv) and None)
+            move_name(live.name, fresh, run.id, "rebuild", lambda: track_into(run, ours, argv))
         run.save(note=f"{live.name!r} stands for {fresh.namespace!r}; `aigq drop {live.namespace}` removes the old one")
         return run.id
 

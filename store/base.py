@@ -37,7 +37,7 @@ class StoreBase:
         compress_states: bool = False,
         deadline_s: float = 60.0,
         cluster: bool = False,
-        follow_s: float | None = None,
+        follow_s: float = 1.0,
         literal: bool = False,
         on_retry: Callable[[str], None] = lambda call: None,
     ) -> None:
@@ -51,8 +51,8 @@ class StoreBase:
         compress_states: a quarter less memory a shopper for about 10 us more a load and save (docs/store.md). May change any
             time: each state says how it is kept.
         deadline_s: seconds that one call is retried.
-        follow_s: for readers that live long: seconds after which a list is read where the name points now. None for writers: they
-            stay in the namespace that they began in, and are fenced when the name moves.
+        follow_s: seconds after which a reader of lists looks where the name points now: one small call in so long. A writer does not:
+            it stays in the namespace that it began in, and is fenced when the name moves.
         literal: `namespace` is one, also where a name like it points elsewhere.
         """
         self.name = namespace
@@ -80,12 +80,13 @@ class StoreBase:
         return pointer.decode() if pointer else self.name
 
     def _follow(self) -> None:
-        if self._follow_s is None or time.monotonic() - self._followed_at < self._follow_s:
+        if self._literal or self._epochs or time.monotonic() - self._followed_at < self._follow_s:
             return
         self._followed_at = time.monotonic()
         namespace = self._pointed_to()
         if namespace != self.namespace:
-            now = type(self)(self.calls.url, namespace, cluster=self.calls.cluster, deadline_s=self.calls.deadline_s)
+            options = {"cluster": self.calls.cluster, "deadline_s": self.calls.deadline_s, "literal": True}
+            now = type(self)(self.calls.url, namespace, **options)
             self.__dict__ |= {"namespace": namespace, "shards": now.shards, "_shards": now._shards, "_topic_id": None}
 
     @cached_property

@@ -47,11 +47,6 @@ class Scanning(States):
         replies = self.calls.many("runs", commands)
         return {user: decode_runs(reply.value) for user, reply in zip(users, replies, strict=True) if reply.value}
 
-    def tombstones_of(self, users: Sequence[str]) -> dict[str, int]:
-        """Log clock of each erasure; who asked for none is left out."""
-        replies = self.calls.many("tombstones", [("GET", self._shard_of(user).tombstone(user)) for user in users])
-        return {user: int(reply.value) for user, reply in zip(users, replies, strict=True) if reply.value}
-
     def waiting(self) -> Iterator[tuple[str, Request]]:
         """Every request that waits, of low priority or not."""
         yield from self._requests("wait:req")

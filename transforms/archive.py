@@ -188,11 +188,6 @@ class Archiver:
             self._write(partition, largest)
 
 
-def archived_offsets(root: str, kind: str) -> Mapping[int, int]:
-    """Where each partition goes on."""
-    return {partition: file.next_offset for partition, file in newest(files_of(root, kind)).items()}
-
-
 class WriteArchive(beam.DoFn):
     """The archiver as a step of a pipeline. Emits nothing: its output is files."""
 

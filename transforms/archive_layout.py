@@ -10,7 +10,7 @@ ROOT is a folder, or an object store's URL that Beam's FileSystems know (gs://, 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -199,11 +199,6 @@ def snapshot_files(root: str) -> list[tuple[str, int, int]]:
 
 def is_local(root: str) -> bool:
     return "://" not in root
-
-
-def partitions_of(facts: Mapping[int, FileFacts]) -> int:
-    """Of the topic, as far as the archive knows."""
-    return max((each.partitions for each in facts.values()), default=0)
 
 
 def _listed(pattern: str) -> list[tuple[str, int]]:

@@ -16,7 +16,7 @@ LEASE_MS = 60_000
 
 @pytest.fixture
 def store(valkey, namespace: str) -> ShopperStore:
-    store = open_store(valkey.url, namespace)
+    store = open_store(valkey.url, namespace, follow_s=0.0)
     store.begin("backfill")
     return store
 
@@ -167,7 +167,8 @@ def test_a_name_points_to_another_namespace_and_readers_follow(valkey, namespace
     names.point(namespace, other.namespace)
     assert [run.run_id for run in reader.runs(ANN)] == ["a"]
     assert ShopperStore(valkey.url, namespace).namespace == f"{namespace}-2"
-    assert store.namespace == namespace  # a writer stays where it began
+    assert store.runs(ANN) == []  # a writer stays where it began
+    assert store.namespace == namespace
     with pytest.raises(NamespaceInUse, match="points to"):
         names.drop(f"{namespace}-2")
     assert names.drop(namespace) > 0
