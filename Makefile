@@ -42,6 +42,6 @@ bench: install
 	$(BIN)/python -m bench
 
 lock: install
-	cd requirements && for name in run dev; do \
+	cd requirements && for name in run train dev; do \
 	  ../$(BIN)/uv pip compile --quiet --python-version 3.11 --override override.txt --generate-hashes --no-header \
 	    --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt || exit 1; done
