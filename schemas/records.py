@@ -108,7 +108,11 @@ class QueryRun(Struct, frozen=True):
 
 
 class Exposure(Struct, frozen=True):
-    """Hints that a shopper saw, and which of them were clicked."""
+    """Hints that a shopper saw, and which of them were clicked.
+
+    What the ranker knew is logged with it, where it tells: training orders labels by it (AIGQ eq. 3), and an estimate of what
+    other hints would have earned needs the propensities.
+    """
 
     id: str
     user: str
@@ -117,6 +121,12 @@ class Exposure(Struct, frozen=True):
     clicked: tuple[int, ...] = ()
     """Positions in `hints`, 0 is the first."""
     run_id: str = ""
+    ranked: tuple[str, ...] = ()
+    """The ranker's best queries for this page, best first, whether shown or not."""
+    scores: tuple[float, ...] = ()
+    """The ranker's score of each of `ranked`."""
+    propensities: tuple[float, ...] = ()
+    """Of each hint: the probability with which it was shown where it was."""
 
 
 class DeadLetter(Struct, frozen=True):

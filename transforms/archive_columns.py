@@ -42,6 +42,9 @@ EXPOSURE_FIELDS = [
     ("hints", TEXTS),
     ("clicked", pa.list_(pa.int32())),
     ("run_id", pa.string()),
+    ("ranked", TEXTS),
+    ("scores", pa.list_(pa.float64())),
+    ("propensities", pa.list_(pa.float64())),
 ]
 QUERY_RUN_FIELDS = [
     ("run_id", pa.string()),
