@@ -6,7 +6,6 @@ play. Ends with a table of what the store holds for a few shoppers, and leaves n
 
 import math
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from interest import behaviours_of, decode
 from local import process
 from local.ports import free_port
 from local.prerequisites import missing
+from local.scratch import scratch
 from local.tansu import tansu
 from local.topics import create_topics
 from local.valkey import valkey
@@ -72,7 +72,7 @@ def run_demo(seconds: int, keep: bool, seed: int) -> int:
         console.print("\n".join(lacking), style="red")
         return 2
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aigq-demo-")))
+        folder = stack.enter_context(scratch("aigq-demo-"))
         broker = stack.enter_context(tansu(folder))
         server = stack.enter_context(valkey(folder / "valkey"))
         create_topics(broker.bootstrap, partitions=PARTITIONS)

@@ -2,12 +2,11 @@
 
 import errno
 import fcntl
-import os
 import random
 import socket
-import tempfile
-from pathlib import Path
 from typing import IO
+
+from local.cache import cache_folder
 
 FIRST, LAST = 20_000, 32_000
 """Below Linux's range for outgoing connections (from 32,768): none of those takes a port between our check and use."""
@@ -17,8 +16,8 @@ _held: list[IO[str]] = []
 
 def free_port() -> int:
     """A loopback port that nothing listens on and that stays ours, by a lock file, until this process ends."""
-    folder = Path(tempfile.gettempdir(), f"aigq-ports-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = cache_folder() / "ports"
+    folder.mkdir(exist_ok=True)
     draw = random.SystemRandom()
     for _ in range(1_000):
         port = draw.randrange(FIRST, LAST)

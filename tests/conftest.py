@@ -3,9 +3,11 @@
 A server that cannot be started here fails the test with the command that brings what is missing; nothing is skipped.
 """
 
+import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
@@ -16,11 +18,21 @@ import local.kafka
 import local.prism
 import local.tansu
 import local.valkey
+from local.scratch import scratch
 from local.topics import create_topics
 from transforms.drain import DRAINING, TRACKED
 
 settings.register_profile("shared-machine", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("shared-machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What servers and libraries leave in the folder for temporary files goes with the run; its workers share the folder."""
+    if not hasattr(config, "workerinput"):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # folders of failed tests stay, as always
+        stack = ExitStack()
+        stack.enter_context(scratch("aigq-tests-"))
+        config.add_cleanup(stack.close)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
