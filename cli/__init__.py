@@ -5,10 +5,10 @@ import sys
 
 import typer
 
-from cli import archive, backfill, dlq, models, operations, read, rebuild, replay, run, training
+from cli import archive, backfill, dlq, models, operations, read, rebuild, replay, run, simulate, training
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Generative query recommendation, nearline.")
-for each in (run, read, training, models, operations, replay, rebuild, dlq, backfill, archive):
+for each in (run, read, training, models, operations, replay, rebuild, dlq, backfill, archive, simulate):
     app.add_typer(each.app)
 
 

@@ -1,0 +1,41 @@
+"""Markets of simulated shoppers: `aigq simulate`, and how like real ones they are: `aigq calibration`. docs/simulation.md."""
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def simulate(
+    out: Path = typer.Option(..., help="Folder to make. It is there whole or not at all."),
+    law: str = typer.Option(
+        "missions", help="missions or habits: two worlds, written apart; or module:class of your own."
+    ),
+    seed: int = typer.Option(1, help="Another seed, other shoppers. The same command gives the same bytes."),
+    shoppers: int = typer.Option(20_000, help="Shopper n of a seed lives the same life however many others there are."),
+    days: int = typer.Option(32, help="Length; the last two are for tests."),
+    drift: float = typer.Option(1.0, help="How fast the fashion changes; 0: not at all."),
+    null: bool = typer.Option(
+        False, "--null", help="Contents are dealt out anew within each day: nothing to learn but popularity."
+    ),
+    workers: int = typer.Option(2, help="Processes that play shoppers; changes the time it takes and nothing else."),
+) -> None:
+    """Plays shoppers with a home page, hints and a ranker of earlier logs; writes an archive, and the truth for judges."""
+    from simulation.market_folder import START_MS, MarketFacts
+    from simulation.write_market import Progress, write_market
+
+    def tell(at: Progress) -> None:
+        typer.echo(
+            f"day {at.day} of {at.days}: {at.events:,} events, {at.exposures:,} pages, {at.clicked:,} with a click; "
+            f"{at.seconds:.0f} s, {at.seconds_left:.0f} s left",
+            err=True,
+        )
+
+    facts = MarketFacts(law, seed, drift, shoppers, days, START_MS, null)
+    counts = write_market(facts, out, workers, tell).counts
+    typer.echo(
+        f"{out}: {counts.shoppers:,} shoppers, {counts.searches:,} searches ({counts.distinct_queries:,} distinct), {counts.clicks:,} clicks, "
+        f"{counts.exposures:,} pages, a hint clicked on {counts.clicked_exposures:,}"
+    )
