@@ -1,0 +1,92 @@
+"""A rule as a contender: fitted on a log, its setting chosen on the log's own last days, every list filled with popularity.
+
+The chosen setting is the one with the best HR@10 on the log's last two days, for which the rule is fitted on the days before; then
+it is fitted on the whole log. Test days are never seen: a contender gets nothing later than its log.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from training.log import Case, Log
+from training.rankers.newest import ByShopper, Newest, newest_in_cases, newest_in_log
+from training.rankers.scores import DAY_MS, Scores, best, shares
+
+VALIDATION_MS = 2 * DAY_MS
+"""As long as the test."""
+MOST_MOMENTS = 4_000
+FEWEST_MOMENTS = 100
+"""With fewer there is nothing to choose by: the first setting, and the first window of popularity, are taken."""
+WINDOWS_DAYS = (7.0, None, 3.0, 1.0)
+CHUNK = 2_000
+
+
+class Rule(Protocol):
+    @property
+    def settings(self) -> Sequence[Any]:
+        """What is tuned; the first one is taken where a log is too short to tune."""
+        ...
+
+    def learn(self, log: Log, by_shopper: ByShopper) -> Any: ...
+
+    def scores(self, learned: Any, moments: Newest, setting: Any, texts: int) -> Scores: ...
+
+
+class TunedRanker:
+    """`Ranker` by a rule. `windows` are the windows of popularity to choose from (days, None is the whole log)."""
+
+    def __init__(self, name: str, rule: Rule, windows: Sequence[float | None] = WINDOWS_DAYS):
+        self.name = name
+        self.setting: Any = rule.settings[0]
+        self.window: float | None = windows[0]
+        self._rule, self._windows = rule, windows
+        self._learned: Any = None
+
+    def fit(self, log: Log) -> None:
+        self._tune(log)
+        by_shopper = ByShopper.of(log)
+        self._popularity = shares(by_shopper, len(log.texts), self.window)
+        self._learned = self._rule.learn(log, by_shopper)
+        self._texts, self._categories = log.texts, log.categories
+        self._numbers = {text: i for i, text in enumerate(log.texts)}
+
+    def rank(self, cases: Sequence[Case], count: int) -> list[tuple[str, ...]]:
+        if self._learned is None:
+            raise RuntimeError(f"{self.name} ranks before it was fitted; call fit(log) first")
+        made: list[tuple[str, ...]] = []
+        for start in range(0, len(cases), CHUNK):
+            numbers = dict(self._numbers)
+            moments = newest_in_cases(cases[start : start + CHUNK], self._categories, numbers)
+            texts = tuple(numbers)
+            scores = self._rule.scores(self._learned, moments, self.setting, len(texts))
+            made += [tuple(texts[i] for i in row) for row in best(scores, self._popularity, count)]
+        return made
+
+    def _tune(self, log: Log) -> None:
+        if len(self._windows) * len(self._rule.settings) < 2 or not len(log):
+            return
+        from_ms = int(log.time_ms[-1]) + 1 - VALIDATION_MS
+        whole, earlier = ByShopper.of(log), log.before(from_ms)
+        places = some(np.flatnonzero(whole.by_themselves & (whole.time_ms >= from_ms)), MOST_MOMENTS)
+        if len(places) < FEWEST_MOMENTS or len(earlier) < FEWEST_MOMENTS:
+            return
+        before = ByShopper.of(earlier)
+        truth, moments = whole.text[places], newest_in_log(whole, places)
+        popularities = {days: shares(before, len(log.texts), days) for days in self._windows}
+        self.window = max(self._windows, key=lambda days: np.isin(truth, np.argsort(-popularities[days])[:10]).mean())
+        learned = self._rule.learn(earlier, before)
+
+        def hit_rate(setting: Any) -> float:
+            scores = self._rule.scores(learned, moments, setting, len(log.texts))
+            top = best(scores, popularities[self.window], 10)
+            return float(np.mean([query in row for query, row in zip(truth, top, strict=True)]))
+
+        self.setting = max(self._rule.settings, key=hit_rate)
+
+
+def some(places: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of them, drawn evenly, the same ones each time."""
+    if len(places) <= most:
+        return places
+    return np.sort(np.random.default_rng(0).choice(places, most, replace=False))
