@@ -1,13 +1,12 @@
 """The real servers that a benchmark runs against, in a folder that goes with them."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from local.kafka import Kafka, kafka
+from local.scratch import scratch
 from local.valkey import Valkey, valkey
 
 
@@ -21,11 +20,8 @@ class Servers:
 @contextmanager
 def servers() -> Iterator[Servers]:
     """A Kafka broker, and Valkey with an append-only file (fsync each second): what a deployment would keep its states in."""
-    folder = Path(tempfile.mkdtemp(prefix="aigq-bench-"))
-    try:
-        with ExitStack() as stack:
-            broker = stack.enter_context(kafka(folder / "kafka"))
-            store = stack.enter_context(valkey(folder / "valkey", append_only=True))
-            yield Servers(broker, store, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch("aigq-bench-"))
+        broker = stack.enter_context(kafka(folder / "kafka"))
+        store = stack.enter_context(valkey(folder / "valkey", append_only=True))
+        yield Servers(broker, store, folder)

@@ -4,7 +4,6 @@ import argparse
 import json
 import re
 import sys
-import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from bench.faults.page import page
 from bench.faults.scenarios import FAULTS
 from bench.faults.stage import stage
 from bench.result import ROOT, machine, revision
+from local.scratch import scratch
 
 RESULT = ROOT / "docs" / "results" / "faults.json"
 
@@ -36,8 +36,8 @@ def main() -> int:
         parser.error(f"no fault {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     faults = [fault for fault in FAULTS if not names or fault.name in names]
     commands = [command for command in COMMANDS if not names or command.name in names]
-    with tempfile.TemporaryDirectory(prefix="aigq-faults-") as made:
-        folder = arguments.logs or Path(made)
+    with scratch("aigq-faults-") as made:
+        folder = arguments.logs or made
         folder.mkdir(parents=True, exist_ok=True)
         with stage(folder, arguments.models, arguments.model) as servers:
             clean = True
