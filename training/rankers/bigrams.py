@@ -40,7 +40,9 @@ class Learned:
 @dataclass(frozen=True)
 class Bigrams:
     level: Level
-    settings = tuple(Setting(distrust, repeats) for distrust in (1.0, 0.3, 3.0) for repeats in (1.0, 0.0, 0.3))
+    settings = tuple(
+        Setting(distrust, repeats) for distrust in (1.0, 0.3, 3.0, 10.0, 30.0) for repeats in (1.0, 0.0, 0.3)
+    )
 
     def learn(self, log: Log, by_shopper: ByShopper) -> Learned:
         places, texts = np.flatnonzero(by_shopper.by_themselves), len(log.texts)

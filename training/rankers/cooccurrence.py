@@ -42,7 +42,7 @@ class Cooccurrence:
     settings = tuple(
         Setting(decay, distrust, repeats)
         for decay in (0.7, 0.4, 0.9)
-        for distrust in (3.0, 20.0)
+        for distrust in (3.0, 20.0, 100.0)
         for repeats in (1.0, 0.0)
     )
 
