@@ -7,6 +7,7 @@ what other hints would have earned; the probability of each shown hint at its pl
 
 import math
 from collections import deque
+from itertools import accumulate
 from random import Random
 from typing import NamedTuple
 
@@ -160,34 +161,47 @@ class LoggingRanker:
 
 
 def draw(scores: tuple[float, ...], count: int, rng: Random) -> tuple[list[int], tuple[float, ...]]:
-    """Positions to show, without repetition, by Plackett-Luce; and of each the probability that it stands at its place, over all draws."""
+    """Positions to show, without repetition, by Plackett-Luce; and of each the probability that it stands at its place, over all draws.
+
+    scores: falling. count: at most 3.
+    """
     if not scores:
         return [], ()
-    weights = [math.exp((score - scores[0]) / TEMPERATURE) for score in scores]
+    weights = [max(math.exp((score - scores[0]) / TEMPERATURE), 1e-12) for score in scores]
     left, drawn = list(range(len(weights))), []
     for _ in range(min(count, len(weights))):
         row = rng.random() * sum(weights[i] for i in left)
         chosen = next((i for i in left if (row := row - weights[i]) < 0), left[-1])
         left.remove(chosen)
         drawn.append(chosen)
-    total = sum(weights)
-    return drawn, tuple(_at_place(weights, total, i, place) for place, i in enumerate(drawn))
+    return drawn, tuple(_at_place(weights, shown, place) for place, shown in enumerate(drawn))
 
 
-def _at_place(weights: list[float], total: float, shown: int, place: int) -> float:
-    """Plackett-Luce: the probability that `shown` is drawn at `place`, whatever came before it."""
-    mine = weights[shown]
+def _at_place(weights: list[float], shown: int, place: int) -> float:
+    """Plackett-Luce: the probability that `shown` is drawn at `place` (0, 1, 2), summed over all that may be drawn before it.
+
+    Sums without one are made without subtracting: beside a weight that outweighs all others, a difference has no digits left.
+    """
+    mine, total = weights[shown], sum(weights)
     if place == 0:
         return mine / total
     found = 0.0
-    for first, weight in enumerate(weights):
+    for first, left in enumerate(_without_each(weights)):
         if first == shown:
             continue
-        left = sum(w for i, w in enumerate(weights) if i != first)
+        before = weights[first] / total
         if place == 1:
-            found += weight / total * mine / left
-        else:
-            # Sum over the second: w_b / (left - w_b), all but the first and the one that is shown.
-            second = sum(w / (left - w) for i, w in enumerate(weights) if i not in (first, shown))
-            found += weight / total / left * second * mine
+            found += before * mine / left
+            continue
+        rest = weights[:first] + weights[first + 1 :]
+        at = shown - (shown > first)
+        second = sum(w / sums for i, (w, sums) in enumerate(zip(rest, _without_each(rest), strict=True)) if i != at)
+        found += before / left * second * mine
     return found
+
+
+def _without_each(weights: list[float]) -> list[float]:
+    """For each, the sum of all others."""
+    before = accumulate(weights[:-1], initial=0.0)
+    behind = accumulate(weights[:0:-1], initial=0.0)
+    return [a + b for a, b in zip(before, reversed(list(behind)), strict=True)]
