@@ -5,10 +5,38 @@ import sys
 
 import typer
 
-from cli import archive, backfill, dlq, models, operations, read, rebuild, replay, run, simulate, training
+from cli import (
+    allow_list,
+    archive,
+    backfill,
+    dlq,
+    models,
+    operations,
+    read,
+    rebuild,
+    replay,
+    run,
+    samples,
+    simulate,
+    training,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Generative query recommendation, nearline.")
-for each in (run, read, training, models, operations, replay, rebuild, dlq, backfill, archive, simulate):
+for each in (
+    run,
+    read,
+    training,
+    models,
+    operations,
+    replay,
+    rebuild,
+    dlq,
+    backfill,
+    archive,
+    allow_list,
+    simulate,
+    samples,
+):
     app.add_typer(each.app)
 
 

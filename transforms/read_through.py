@@ -10,9 +10,11 @@ from transforms.read_events import LogSource
 from transforms.read_plan import ReadPlan, ReadSettings
 
 
-def read_through(settings: ReadSettings, plan: ReadPlan) -> Iterator[RecordBatch]:
-    """Batches of all partitions, each partition in offset order, up to `plan.ends`. Raises ReadRefused."""
-    reader = LogSource(settings, plan, tuple(range(plan.partitions))).create_reader(None, None)
+def read_through(
+    settings: ReadSettings, plan: ReadPlan, partitions: tuple[int, ...] | None = None
+) -> Iterator[RecordBatch]:
+    """Batches of all partitions (or of those named), each partition in offset order, up to `plan.ends`. Raises ReadRefused."""
+    reader = LogSource(settings, plan, partitions or tuple(range(plan.partitions))).create_reader(None, None)
     while reader.get_watermark() != MAX_TIMESTAMP:
         if reader.advance():
             yield reader.get_current()
