@@ -19,6 +19,7 @@ from cli import (
     samples,
     simulate,
     training,
+    tune,
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Generative query recommendation, nearline.")
@@ -36,6 +37,7 @@ for each in (
     allow_list,
     simulate,
     samples,
+    tune,
 ):
     app.add_typer(each.app)
 

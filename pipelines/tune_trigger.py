@@ -1,224 +1,212 @@
-"""`aigq tune-trigger`: what each trigger policy would have cost on a log, and what its lists would have hit.
+"""`aigq tune-trigger`: lists per shopper-day against next-query hits for every policy, from a log, and the policy to take.
 
-An archive's events go through the fold under each policy (a sample of shoppers, whole lives). A **look** is a moment at which a shopper
-saw the search box: an exposure, or, in an archive without any, each search. A look is a hit if the newest list that lay ready by then
-held the first search by themselves that followed within the look's day. Only lists that some look would have read are generated, by
-the product's own engine, once for each prompt: policies share most of them.
+archive -> lives under every policy (trigger_lives.py) -> lists by the product's own engine -> table, trigger.json, trigger.svg
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
-from typing import NamedTuple
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
+import numpy as np
+from rich.console import Console
+from rich.table import Table
 
-from inference.output import normalise
-from inference.prompt import build_prompt
-from interest import EMPTY, Arrival, State, TriggerPolicy, behaviours_of, expire, fold
-from schemas import BehaviourEvent
-from schemas.codec import Decoder
-from schemas.validate import Rejection
-from transforms.archive_layout import EVENTS, EXPOSURES, files_of
+from inference.engine import Answer, Generated
+from inference.local_engine import LocalEngine
+from inference.model_versions import latest
+from inference.output import QueryList, QueryRules, normalise, parse_list
+from interest import TriggerPolicy
+from pipelines.screen import Screen
+from pipelines.trigger_lives import Life, Trigger, hits, lives_of, make_lists, triggers
+from schemas.codec import decoder_for
+from store.operations import OperationProgress
+from training.yardstick.bootstrap import Estimate, estimate
 
-DAY_MS = 86_400_000
-HINT_MS = 60_000
-"""A search of a hint's words within this time after the click on it is the hint's, not the shopper's own."""
-READY_MS = 1_000
-"""From as-of to readable: progress, queue and model, as bench/results/freshness.json and generation.json have it."""
-FOREVER_MS = 1 << 45
-
-Lister = Callable[[Sequence[str]], Mapping[str, tuple[str, ...]]]
-"""Prompts -> normalised queries of each; none for an output that is no list."""
+RESAMPLES = 2_000
 
 
-class Trigger(NamedTuple):
+@dataclass(frozen=True)
+class Tuning:
+    archive: str
+    models: str
+    model: str
+    shoppers: float
+    """Share of the shoppers."""
+    from_ms: int
+    drifts: tuple[float, ...]
+    pauses_s: tuple[tuple[float, float], ...]
+    """(settle, cooldown)."""
+    keep: float
+    """Share of the hits of a list an event that the advised policy must keep."""
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy, with 95 % intervals over shoppers: what happens to one shopper hangs together. Shares are against a list an event."""
+
     name: str
-    policy: TriggerPolicy | None
-    """None: a list at every event."""
+    lists_per_shopper_day: Estimate
+    lists_share: Estimate
+    hit_rate: Estimate
+    """Hits over looks."""
+    hits_kept: Estimate
 
 
-class Request(NamedTuple):
-    as_of_ms: int
-    prompt: str
+@dataclass(frozen=True)
+class Tuned:
+    shoppers: int
+    events: int
+    looks: int
+    model: str
+    lists_written: int
+    rows: tuple[Row, ...]
+    advised: Row
 
 
-class Look(NamedTuple):
-    time_ms: int
-    next: str
-    """The search that followed, normalised."""
-
-
-@dataclass
-class Life:
-    """One shopper: what happened, and what each policy would have asked for."""
-
-    events: int = 0
-    days: set[int] = field(default_factory=set)
-    looks: list[Look] = field(default_factory=list)
-    requests: dict[str, list[Request]] = field(default_factory=lambda: defaultdict(list))
-    """By the trigger's name, in order of as-of."""
-
-
-def triggers(base: TriggerPolicy, drifts: Sequence[float], pauses_s: Sequence[tuple[float, float]]) -> list[Trigger]:
-    """A list an event, a list a session, and `base` with each drift under each (settle, cooldown), in seconds."""
-    session = replace(
-        base, drift=1e-9, evidence=1e-9, settle_ms=base.session_gap_ms, max_wait_ms=FOREVER_MS, cooldown_ms=0
-    )
-    swept = [
-        Trigger(
-            f"drift {drift:g}, settle {settle:g} s, cooldown {cooldown:g} s",
-            replace(
-                base,
-                drift=drift,
-                settle_ms=int(1_000 * settle),
-                max_wait_ms=max(base.max_wait_ms, int(5_000 * settle)),
-                cooldown_ms=int(1_000 * cooldown),
-            ),
+def tune(tuning: Tuning) -> Tuned:
+    """Raises ValueError where the archive has no shopper of the sample, or no model is promoted."""
+    served = latest(tuning.models, tuning.model)
+    if served is None:
+        raise ValueError(f"no model is promoted in {tuning.models}/{tuning.model}: aigq models promote")
+    tried = triggers(TriggerPolicy(), tuning.drifts, tuning.pauses_s)
+    lives = lives_of(tuning.archive, decoder_for(), tried, tuning.shoppers, tuning.from_ms)
+    if not any(life.looks for life in lives):
+        raise ValueError(
+            f"{tuning.archive}: no shopper of the sample saw a search box and searched; take more --shoppers"
         )
-        for settle, cooldown in pauses_s
-        for drift in drifts
-    ]
-    return [Trigger("every event", None), Trigger("every session", session), *swept]
+    lists = make_lists(lives, lambda prompts: written(tuning.models, tuning.model, prompts))
+    rows = rows_of(lives, tried, lists, tuning.seed)
+    return Tuned(
+        len(lives),
+        sum(life.events for life in lives),
+        sum(len(life.looks) for life in lives),
+        served.version,
+        len(lists),
+        tuple(rows),
+        cheapest(rows, tuning.keep),
+    )
 
 
-def lives_of(archive: str, decoder: Decoder, tried: Sequence[Trigger], share: float, from_ms: int = 0) -> list[Life]:
-    """The sampled shoppers' lives, in order of their names. Looks and requests before `from_ms` are left out, the interest is not.
+def written(models: str, model: str, prompts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """prompt -> normalised queries, by the engine of the job; an output that is no list gives none."""
+    answers: dict[str, Answer] = {}
+    arrived = threading.Condition()
 
-    `share`: of the shoppers, chosen by a hash of their names, so that every policy and every run has the same.
-    """
-    shown, clicked = _exposures(archive, share)
-    events: dict[str, list[tuple[Arrival, BehaviourEvent]]] = defaultdict(list)
-    for arrival, event in _events(archive, decoder, share):
-        events[event.user].append((arrival, event))
-    return [
-        life_of(user, rows, tried, shown[user] if shown else None, clicked[user], from_ms)
-        for user, rows in sorted(events.items())
-    ]
+    def note(prompt: str, answer: Answer) -> None:
+        with arrived:
+            answers[prompt] = answer
+            arrived.notify_all()
 
-
-def life_of(
-    user: str,
-    rows: Sequence[tuple[Arrival, BehaviourEvent]],
-    tried: Sequence[Trigger],
-    shown: Sequence[int] | None,
-    clicked: Sequence[tuple[int, str]],
-    from_ms: int = 0,
-) -> Life:
-    """One shopper's life. `rows` in log order; `shown`: times of exposures, None where the log has none; `clicked`: (time, normalised hint)."""
-    life = Life()
-    for _, event in rows:
-        if event.time_ms >= from_ms:
-            life.events += 1
-            life.days.add(event.time_ms // DAY_MS)
-    searches = [
-        (event.time_ms, normalise(event.query))
-        for _, event in rows
-        if event.kind == "search" and not _by_hint(event, clicked)
-    ]
-    looked_at = shown if shown is not None else [time for time, _ in searches[1:]]
-    for time_ms in looked_at:
-        following = next(((at, query) for at, query in searches if at >= time_ms), None)
-        if time_ms >= from_ms and following and following[0] // DAY_MS == time_ms // DAY_MS:
-            life.looks.append(Look(time_ms, following[1]))
-    for name, policy in tried:
-        made = _every_event(rows) if policy is None else _when_due(user, rows, policy)
-        life.requests[name] = [request for request in made if request.as_of_ms >= from_ms]
-    return life
-
-
-def _when_due(user: str, rows: Sequence[tuple[Arrival, BehaviourEvent]], policy: TriggerPolicy) -> Iterator[Request]:
-    state = EMPTY
-    for arrival, event in rows:
-        state, changes, _ = fold(state, event, arrival, policy)
-        yield from (Request(c.as_of_ms, build_prompt(c.profile, c.behaviours, c.as_of_ms)) for c in changes)
-    # What is due after the last event can hit nothing, but it costs.
-    for change in expire(state, user, FOREVER_MS, policy)[1]:
-        yield Request(change.as_of_ms, build_prompt(change.profile, change.behaviours, change.as_of_ms))
-
-
-def _every_event(rows: Sequence[tuple[Arrival, BehaviourEvent]]) -> Iterator[Request]:
-    state: State = EMPTY
-    for arrival, event in rows:
-        state = fold(state, event, arrival, TriggerPolicy()).state
-        yield Request(arrival.clock_ms, build_prompt(state.profile, tuple(behaviours_of(state)), arrival.clock_ms))
-
-
-def make_lists(lives: Iterable[Life], lister: Lister) -> dict[str, tuple[str, ...]]:
-    """The lists that some look would read. An output that is no list leaves the one before it in place, so that is made next."""
-    lists: dict[str, tuple[str, ...]] = {}
-    read = [
-        [request for request in requests if request.as_of_ms + READY_MS <= look.time_ms]
-        for life in lives
-        for requests in life.requests.values()
-        for look in life.looks
-    ]
-    while read := [requests for ready in read if (requests := _not_yet_good(ready, lists))]:
-        wanted = sorted({requests[-1].prompt for requests in read})
-        made = lister(wanted)
-        lists |= {prompt: made.get(prompt, ()) for prompt in wanted}
+    engine = LocalEngine(lambda: latest(models, model))
+    try:
+        with Screen() as screen:
+            for number, prompt in enumerate(prompts):
+                while engine.room() == 0:  # loading, or full
+                    with arrived:
+                        arrived.wait(0.1)
+                engine.submit(prompt, prompt, note)
+                screen.show(OperationProgress(done=number, of=len(prompts)))
+            with arrived:
+                arrived.wait_for(lambda: len(answers) == len(prompts))
+    finally:
+        engine.close()
+    lists = {}
+    for prompt, answer in answers.items():
+        if isinstance(answer, Generated):
+            parsed = parse_list(answer.text, QueryRules(), answer.finish)
+            if isinstance(parsed, QueryList):
+                lists[prompt] = tuple(map(normalise, parsed.queries))
     return lists
 
 
-def _not_yet_good(ready: list[Request], lists: Mapping[str, tuple[str, ...]]) -> list[Request]:
-    """Without the newest ones that turned out to be no lists; empty where the newest left is one."""
-    while ready and lists.get(ready[-1].prompt) == ():
-        ready = ready[:-1]
-    return [] if ready and lists.get(ready[-1].prompt) else ready
+def rows_of(
+    lives: Sequence[Life], tried: Sequence[Trigger], lists: Mapping[str, tuple[str, ...]], seed: int
+) -> list[Row]:
+    """`tried` begins with the list at every event."""
+    days = np.array([len(life.days) for life in lives], float)
+    looks = np.array([len(life.looks) for life in lives], float)
+    made = {name: np.array([len(life.requests[name]) for life in lives], float) for name, _ in tried}
+    hit = {name: np.array([hits(life, name, lists) for life in lives], float) for name, _ in tried}
+    every = tried[0].name
+    return [
+        Row(
+            name,
+            ratio(made[name], days, seed),
+            ratio(made[name], made[every], seed),
+            ratio(hit[name], looks, seed),
+            ratio(hit[name], hit[every], seed),
+        )
+        for name, _ in tried
+    ]
 
 
-def hits(life: Life, name: str, lists: Mapping[str, tuple[str, ...]]) -> int:
-    """Looks at which the newest good list held the next search."""
-    ready = [r for r in life.requests[name] if lists.get(r.prompt)]
-    found, at = 0, -1
-    for look in life.looks:
-        while at + 1 < len(ready) and ready[at + 1].as_of_ms + READY_MS <= look.time_ms:
-            at += 1
-        found += at >= 0 and look.next in lists[ready[at].prompt]
-    return found
+def cheapest(rows: Sequence[Row], hits_kept: float) -> Row:
+    """The row with the fewest lists among those that keep so many hits; where none does, the one that keeps most."""
+    enough = [row for row in rows if row.hits_kept.value >= hits_kept]
+    if not enough:
+        return max(rows, key=lambda row: row.hits_kept.value)
+    return min(enough, key=lambda row: row.lists_share.value)
 
 
-def _events(archive: str, decoder: Decoder, share: float) -> Iterator[tuple[Arrival, BehaviourEvent]]:
-    """Of the sampled shoppers, in log order."""
-    for file in files_of(archive, EVENTS):
-        table = _table(file.path, ["offset", "clock_ms", "user", "value"])
-        users = table.column("user").to_pylist()
-        kept = [number for number, user in enumerate(users) if user is not None and _sampled(user, share)]
-        table = table.take(kept)
-        for offset, clock_ms, event in zip(
-            table.column("offset").to_pylist(),
-            table.column("clock_ms").to_pylist(),
-            decoder.decode(table.column("value").to_pylist()),
-            strict=True,
-        ):
-            if type(event) is not Rejection:
-                yield Arrival(file.partition, offset, clock_ms), event
+def ratio(numerator: np.ndarray, denominator: np.ndarray, seed: int) -> Estimate:
+    """Ratio of the sums over shoppers. 0 where the denominator is."""
+    drawn = np.random.default_rng(seed).multinomial(
+        len(numerator), np.full(len(numerator), 1 / len(numerator)), RESAMPLES
+    )
+    below = drawn @ denominator
+    ratios = np.divide(drawn @ numerator, below, out=np.zeros(RESAMPLES), where=below > 0)
+    total = denominator.sum()
+    return estimate(float(numerator.sum() / total) if total else 0.0, ratios)
 
 
-def _exposures(archive: str, share: float) -> tuple[dict[str, list[int]], dict[str, list[tuple[int, str]]]]:
-    """Times at which each sampled shopper was shown hints, and the hints that were clicked."""
-    shown: dict[str, list[int]] = defaultdict(list)
-    clicked: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for file in files_of(archive, EXPOSURES):
-        for row in _table(file.path, ["user", "time_ms", "hints", "clicked"]).to_pylist():
-            if row["user"] is not None and _sampled(row["user"], share):
-                shown[row["user"]].append(row["time_ms"])
-                clicked[row["user"]] += [(row["time_ms"], normalise(row["hints"][place])) for place in row["clicked"]]
-    return shown, clicked
+def show(tuned: Tuned) -> None:
+    table = Table(title="Lists against hits (95 % intervals over shoppers)", title_justify="left")
+    for heading in ("policy", "lists per shopper-day", "share of lists", "hit rate at a look", "hits kept"):
+        table.add_column(heading)
+    for row in tuned.rows:
+        figures = (row.lists_per_shopper_day, row.lists_share, row.hit_rate, row.hits_kept)
+        cells = [f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]" for each in figures]
+        table.add_row(row.name, *cells, style="bold" if row is tuned.advised else "")
+    console = Console(width=150)
+    console.print(table)
+    console.print(
+        f"{tuned.shoppers:,} shoppers, {tuned.events:,} events, {tuned.looks:,} looks; {tuned.model}; advised: {tuned.advised.name}"
+    )
 
 
-def _table(path: str, columns: list[str]) -> pa.Table:
-    with FileSystems.open(path) as file:
-        return pq.read_table(file, columns=columns)
+def write(tuned: Tuned, folder: Path) -> None:
+    """trigger.json and trigger.svg in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trigger.json").write_text(json.dumps(asdict(tuned), indent=2) + "\n")
+    plot(tuned.rows, tuned.advised, folder / "trigger.svg")
 
 
-def _by_hint(event: BehaviourEvent, clicked: Sequence[tuple[int, str]]) -> bool:
-    query = normalise(event.query)
-    return any(query == hint and 0 <= event.time_ms - at <= HINT_MS for at, hint in clicked)
+def plot(rows: Sequence[Row], advised: Row, path: Path) -> None:
+    import matplotlib
 
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "trigger"  # the same figures give the same file
+    from matplotlib import pyplot
 
-def _sampled(user: str, share: float) -> bool:
-    return int.from_bytes(blake2b(user.encode(), digest_size=4).digest()) < share * 2**32
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    for row in rows:
+        x, y = row.lists_per_shopper_day, row.hit_rate
+        axes.errorbar(
+            x.value,
+            y.value,
+            xerr=[[x.value - x.low], [x.high - x.value]],
+            yerr=[[y.value - y.low], [y.high - y.value]],
+            fmt="D" if row is advised else "o",
+            color="tab:red" if row is advised else "tab:blue",
+            markersize=4,
+        )
+        axes.annotate(row.name, (x.value, y.value), fontsize=6, xytext=(4, 3), textcoords="offset points")
+    axes.set_xlabel("lists per shopper-day")
+    axes.set_ylabel("looks whose next search the list held")
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from interest import Arrival, TriggerPolicy
-from pipelines.tune_trigger import READY_MS, Life, Look, Request, Trigger, hits, life_of, make_lists, triggers
+from pipelines.trigger_lives import READY_MS, Life, Look, Request, Trigger, hits, life_of, make_lists, triggers
 from schemas import BehaviourEvent
 
 SECOND, DAY = 1_000, 86_400_000
