@@ -93,7 +93,7 @@ def test_nothing_that_happened_or_arrived_at_the_targets_time_or_later_is_in_a_p
 
 @given(shoppers(), st.sampled_from(["paper", "with_searches"]))
 def test_train_samples_are_the_same_whatever_happens_on_the_test_days(shopper, labels) -> None:
-    rules = replace(RULES, test_from_ms=T0 + DAY_MS, direct_labels=labels)
+    rules = replace(RULES, test_from_ms=T0 + DAY_MS, direct_labels=labels, search_ms=20 * HOUR_MS)
     before = Records(
         "ann",
         [(arrival, event) for arrival, event in shopper.events if event.time_ms < rules.test_from_ms],
