@@ -1,4 +1,4 @@
-"""Logs and cases from what lies on a disk: an archive, a market folder, a samples folder.
+"""The log and its cases from an archive. (Cases that a job made are in a samples folder: sample_files.read_cases.)
 
 Columns are built by pyarrow and numpy; Python sees distinct texts and exposures only, so a million behaviours take seconds.
 """
@@ -9,7 +9,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,30 +25,6 @@ HINT_MS = 60_000
 KEPT = 50
 """Newest behaviours of a case, as many as the nearline job keeps (TriggerPolicy.behaviours_kept)."""
 EVENT_COLUMNS = ["id", "user", "kind", "time_ms", "query", "item_title", "item_category"]
-
-
-class MarketFacts(msgspec.Struct, frozen=True):
-    """What a yardstick needs of market.json; its writer says more."""
-
-    law: str
-    seed: int
-    start_ms: int
-    days: int
-    null: bool = False
-    drift: float = 0.0
-
-    @property
-    def name(self) -> str:
-        return f"{self.law}{' null' if self.null else ''}, drift {self.drift:g}"
-
-
-def market_facts(folder: Path) -> MarketFacts:
-    """Raises FileNotFoundError or ValueError that names the file."""
-    path = folder / "market.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=MarketFacts)
-    except msgspec.DecodeError as error:
-        raise ValueError(f"{path} is no market's description: {error}; write it anew with `aigq simulate`") from error
 
 
 def read_log(archive: str | Path) -> Log:
@@ -93,27 +68,6 @@ def read_exposures(archive: str | Path, from_ms: int = 0) -> list[Exposure]:
         for id, user, time_ms, hints, clicked in zip(*(late[name].to_pylist() for name in names), strict=True):
             found.setdefault(id, Exposure(id, user, time_ms, tuple(hints), tuple(clicked)))
     return sorted(found.values(), key=lambda exposure: (exposure.time_ms, exposure.id))
-
-
-def read_cases(samples: str | Path) -> list[Case]:
-    """`SAMPLES/cases/*.parquet`. Raises FileNotFoundError where there are none."""
-    files = sorted(Path(samples, "cases").glob("*.parquet"))
-    if not files:
-        raise FileNotFoundError(f"no {samples}/cases/*.parquet: `aigq samples` writes them")
-    table = pa.concat_tables(pq.read_table(file) for file in files)
-    seen = table["seen"].combine_chunks()
-    parts = seen.flatten()
-    fields = (parts.field(name).to_pylist() for name in ("time_ms", "id", "kind", "text", "category"))
-    behaviours = [Behaviour(*each) for each in zip(*fields, strict=True)]
-    ends = np.concatenate([[0], np.cumsum(np.diff(seen.offsets.to_numpy()))])
-    names = ("user", "as_of_ms", "profile", "next", "later", "clicked")
-    rows = zip(*(table[name].to_pylist() for name in names), strict=True)
-    return [
-        Case(
-            user, as_of_ms, dict(profile), tuple(behaviours[ends[i] : ends[i + 1]]), next, tuple(later), tuple(clicked)
-        )
-        for i, (user, as_of_ms, profile, next, later, clicked) in enumerate(rows)
-    ]
 
 
 class Moment(NamedTuple):

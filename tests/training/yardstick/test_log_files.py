@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from inference.output import normalise
@@ -13,8 +11,6 @@ from tests.training.yardstick.small_market import DAY_MS, START_MS, events_and_p
 from training.log_files import (
     exposure_cases,
     log_of,
-    market_facts,
-    read_cases,
     read_log,
     read_profiles,
     search_cases,
@@ -94,32 +90,6 @@ def test_profiles_come_from_the_first_or_last_event_that_has_one(market: Path):
     assert profiles["u4"] == {"n": "1"}
 
 
-def test_written_cases_read_as_they_were(market: Path, tmp_path: Path):
-    log = read_log(market / "archive")
-    cases = exposure_cases(market / "archive", log, START_MS + 10 * DAY_MS)
-    seen = pa.list_(pa.struct([("time_ms", pa.int64()), ("id", pa.int64()), ("kind", pa.string()), ("text", pa.string()), ("category", pa.string())]))  # fmt: skip
-    table = pa.table(
-        {
-            "user": [c.user for c in cases],
-            "as_of_ms": [c.as_of_ms for c in cases],
-            "profile": pa.array([list(c.profile.items()) for c in cases], pa.map_(pa.string(), pa.string())),
-            "seen": pa.array([[dict(zip(b.__struct_fields__, (b.time_ms, b.id, b.kind, b.text, b.category), strict=True)) for b in c.seen] for c in cases], seen),
-            "next": [c.next for c in cases],
-            "later": [list(c.later) for c in cases],
-            "clicked": pa.array([list(c.clicked) for c in cases], pa.list_(pa.string())),
-        }
-    )  # fmt: skip
-    (tmp_path / "cases").mkdir()
-    pq.write_table(table.slice(0, 20), tmp_path / "cases" / "a.parquet")
-    pq.write_table(table.slice(20), tmp_path / "cases" / "b.parquet")
-    assert read_cases(tmp_path) == cases
-
-
 def test_what_is_missing_is_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="no events in the archive"):
         read_log(tmp_path)
-    with pytest.raises(FileNotFoundError, match="aigq samples"):
-        read_cases(tmp_path)
-    (tmp_path / "market.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"market\.json"):
-        market_facts(tmp_path)
