@@ -39,3 +39,27 @@ def simulate(
         f"{out}: {counts.shoppers:,} shoppers, {counts.searches:,} searches ({counts.distinct_queries:,} distinct), {counts.clicks:,} clicks, "
         f"{counts.exposures:,} pages, a hint clicked on {counts.clicked_exposures:,}"
     )
+
+
+@app.command()
+def calibration(
+    markets: list[Path] = typer.Argument(help="Folders that `aigq simulate` made."),
+    log: Path | None = typer.Option(
+        None,
+        help="Folder of a real log: search_clicks.csv.gz, products.csv.gz, categories.json.gz. Else AIGQ_REAL_LOG.",
+    ),
+    as_json: bool = typer.Option(False, "--json", help="As JSON."),
+    plots: Path | None = typer.Option(None, help="Folder for market-decay.svg and market-head.svg."),
+) -> None:
+    """How like a real log simulated markets are: both columns computed in the same way. docs/simulation.md says what each means."""
+    from rich.console import Console
+
+    from simulation.calibration_report import calibrate, find_real_log, json_of, plot, table_of
+
+    figures = calibrate(markets, log or find_real_log())
+    if as_json:
+        typer.echo(json_of(figures).decode())
+    else:
+        Console().print(table_of(figures))
+    for path in plot(figures, plots) if plots else ():
+        typer.echo(f"wrote {path}", err=True)

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,15 @@ def markets(tmp_path_factory) -> dict[bool, Path]:
     return made
 
 
+@cache
 def searches(folder: Path) -> list[tuple[str, int, str]]:
     """(user, day, query) of searches by themselves, by time."""
-    rows = [
-        row for file in files_of(archive_of(folder), EVENTS) for row in pq.ParquetFile(file.path).read().to_pylist()
-    ]
+    names = ["id", "user", "time_ms", "kind", "query"]
+    files = [pq.ParquetFile(file.path).read(columns=names) for file in files_of(archive_of(folder), EVENTS)]
     return [
         (row["user"], (row["time_ms"] - START_MS) // 86_400_000, normal(row["query"]))
-        for row in rows
+        for table in files
+        for row in table.to_pylist()
         if row["kind"] == "search" and not row["id"].endswith(HINT)
     ]
 
