@@ -8,7 +8,7 @@ from collections import deque
 from random import Random
 from typing import NamedTuple
 
-EXAMINATION = (0.68, 0.47, 0.34)
+EXAMINATION = (0.8, 0.56, 0.4)
 """Chance that the hint at this place is looked at, where the page is. First against third: two to one, as in logs of short lists."""
 ATTENTION = ((0.4, 0.15), (0.8, 0.75), (1.0, 1.0))
 """(chance of at most, attention): two in five shoppers know what they will type and hardly look."""
