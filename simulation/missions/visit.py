@@ -115,8 +115,9 @@ class MissionsVisit:
                     found[text] = found.get(text, 0.0) + share * likely * weight
                 if turn.kind == NEW and rank in (7, 15, 31, 63):
                     enough = sorted(found.values())[-count] if len(found) >= count else 0.0
-        best = nlargest(count, zip(found.values(), found, strict=True))
-        return [Chance(text, p * (1 - TYPO) if may_slip(text) else p) for p, text in best]
+        right = [p * (1 - TYPO) if may_slip(text) else p for text, p in found.items()]
+        best = nlargest(count, zip(right, found, strict=True))
+        return [Chance(text, p) for p, text in best]
 
     def _now_turns(self) -> list[Turn]:
         if self._turns is None:
