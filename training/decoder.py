@@ -7,11 +7,13 @@ import msgspec
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from inference.model_bundle import ModelBundle, ModelCard
 from inference.vocabulary import END, PAD, start_special_tokens, token_id
 
+Decoder = Qwen3ForCausalLM | LlamaForCausalLM
+"""What bundles hold."""
 MAX_TOKENS = 1024
 """Prompt and answer. The longest prompt has about 600 (20 behaviours of 48 rare characters each can have more; the engine
 refuses those)."""
@@ -45,17 +47,19 @@ def new_decoder(tokenizer: Tokenizer, hidden: int, layers: int, seed: int) -> Qw
     return model
 
 
-def save_bundle(path: Path, model: Qwen3ForCausalLM, tokenizer: Tokenizer, card: ModelCard) -> ModelBundle:
+def save_bundle(path: Path, model: PreTrainedModel, tokenizer: Tokenizer, card: ModelCard) -> ModelBundle:
     """Writes all files of a bundle and opens it. Weights are stored as fp16, half the size in git, and run as what
     config.json says, fp32: the rounding moves no greedy choice that matters (docs/results/model.md is measured on it)."""
     path.mkdir(parents=True, exist_ok=True)
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     weights = {
-        name: w.to(torch.float16).contiguous() for name, w in model.state_dict().items() if name != "lm_head.weight"
+        name: w.to("cpu", torch.float16).contiguous() for name, w in model.state_dict().items() if name not in tied
     }
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
     (path / "model.safetensors").chmod(0o644)
-    config = model.config.to_dict() | {"architectures": ["Qwen3ForCausalLM"], "dtype": "float32"}
-    config.pop("transformers_version", None)
+    config = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": "float32"}
+    for of_its_origin in ("transformers_version", "_name_or_path"):
+        config.pop(of_its_origin, None)
     _write_json(path / "config.json", config)
     end, pad = token_id(tokenizer, END), token_id(tokenizer, PAD)
     greedy = {"do_sample": False, "eos_token_id": end, "pad_token_id": pad, "max_new_tokens": MAX_ANSWER_TOKENS}
@@ -77,9 +81,10 @@ def write_card(path: Path, card: ModelCard) -> None:
     (path / "card.json").write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
 
 
-def load_decoder(bundle: ModelBundle) -> Qwen3ForCausalLM:
+def load_decoder(bundle: ModelBundle) -> Decoder:
     """The bundle's model as it runs: fp32, in evaluation mode."""
-    return Qwen3ForCausalLM.from_pretrained(bundle.path, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(bundle.path, dtype=torch.float32)
+    return model.eval()  # pyright: ignore[reportReturnType]
 
 
 def _write_json(path: Path, value: dict) -> None:

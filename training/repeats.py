@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
-from transformers import Qwen3ForCausalLM
 
 from inference.distinct import stops_of
 from inference.output import near_duplicates, normalise
 from inference.vocabulary import PAD, token_id
 from training.decode import greedy_ids
+from training.decoder import Decoder
 from training.samples import LIST_LENGTH
 
 SOFTENED = 0.5
@@ -46,7 +46,7 @@ class OwnLists:
     spans: list[Span]
 
 
-def own_lists(model: Qwen3ForCausalLM, tokenizer: Tokenizer, prompts: Sequence[list[int]]) -> OwnLists:
+def own_lists(model: Decoder, tokenizer: Tokenizer, prompts: Sequence[list[int]]) -> OwnLists:
     """Greedy lists for the prompts, written without `inference.distinct`: what it takes away could not be unlearned."""
     model.eval()
     answers = greedy_ids(model, tokenizer, prompts, distinct=False)
@@ -54,10 +54,10 @@ def own_lists(model: Qwen3ForCausalLM, tokenizer: Tokenizer, prompts: Sequence[l
     found = [(prompt, answer, repeats(answer, tokenizer)) for prompt, answer in zip(prompts, answers, strict=True)]
     bad = [row for row in found if row[2]]
     longest = max((len(prompt) + len(answer) for prompt, answer, _ in bad), default=0)
-    inputs = torch.full((len(bad), longest), token_id(tokenizer, PAD))
+    inputs = torch.full((len(bad), longest), token_id(tokenizer, PAD), device=model.device)
     spans: list[Span] = []
     for row, (prompt, answer, places) in enumerate(bad):
-        inputs[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+        inputs[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer, device=model.device)
         spans += [Span(row, len(prompt) + start, len(prompt) + stop) for start, stop in places]
     return OwnLists(len(found), len(found) - len(bad), inputs, spans)
 
@@ -80,14 +80,17 @@ def repeats(answer: Sequence[int], tokenizer: Tokenizer) -> list[tuple[int, int]
     return found
 
 
-def repeat_loss(model: Qwen3ForCausalLM, own: OwnLists) -> torch.Tensor:
+def repeat_loss(model: Decoder, own: OwnLists) -> torch.Tensor:
     """-log(1 - sqrt P(query)) of the repeated queries, per slot of all lists; 0 where nothing is repeated."""
     if not own.spans:
-        return torch.zeros(())
+        return torch.zeros((), device=model.device)
     hidden = model.model(input_ids=own.inputs, use_cache=False).last_hidden_state
-    places = torch.tensor([(s.row, place, n) for n, s in enumerate(own.spans) for place in range(s.start, s.stop)])
+    places = torch.tensor(
+        [(s.row, place, n) for n, s in enumerate(own.spans) for place in range(s.start, s.stop)],
+        device=own.inputs.device,
+    )
     rows, columns, owners = places.T
     logits = model.lm_head(hidden[rows, columns - 1])
     each = -functional.cross_entropy(logits, own.inputs[rows, columns], reduction="none")
-    whole = torch.zeros(len(own.spans)).index_add(0, owners, each).clamp(max=SUREST)
+    whole = each.new_zeros(len(own.spans)).index_add(0, owners, each).clamp(max=SUREST)
     return -torch.log(-torch.expm1(SOFTENED * whole)).sum() / (own.lists * LIST_LENGTH)

@@ -1,0 +1,174 @@
+"""Once per market, before any labels: the decoder learns behaviour and titles by next token, and every arm is forked from it.
+
+A row is a stretch of one shopper's history as a prompt shows it, of which every behaviour's text is learned, or some titles. Nothing
+at or after the cut-off is read, and the vocabulary is made of the same days.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+
+from inference.model_bundle import ModelBundle
+from inference.output import near_duplicates, normalise
+from inference.prompt import MOST_BEHAVIOURS, answer, build_prompt
+from inference.vocabulary import train_tokenizer
+from schemas import Behaviour
+from training.base_model import BaseModel
+from training.decoder import MAX_TOKENS, new_decoder
+from training.il_sft import Data, Name, held_out, run
+from training.il_sft_loop import CHECKPOINT_S
+from training.il_sft_recipe import Recipe
+from training.il_sft_rows import Text, rows_of
+from training.il_sft_targets import LIST_LENGTH, list_target
+from training.log import Log
+from training.progress import say
+
+DAY_MS = 86_400_000
+SETTLE_MS = 3_000
+"""A prompt is made so long after its newest behaviour (the trigger policy's settle)."""
+TITLES_A_ROW = 12
+VOCABULARY_TEXTS = 200_000
+
+
+class Shape(NamedTuple):
+    """Of a new decoder."""
+
+    vocabulary: int = 2_048
+    hidden: int = 128
+    layers: int = 4
+
+
+class _Market(msgspec.Struct):
+    """What is read of market.json."""
+
+    law: str
+    seed: int
+    drift: float
+    start_ms: int
+    days: int
+    null: bool = False
+
+
+class Told(NamedTuple):
+    """What a shop knows of its shoppers and its goods."""
+
+    log: Log
+    """Up to the cut-off."""
+    profiles: Mapping[str, Mapping[str, str]]
+    titles: Sequence[str]
+    name: str
+    """For the card."""
+
+
+def pretrain(
+    told: Told,
+    out: Path,
+    recipe: Recipe,
+    shape: Shape = Shape(),
+    base: BaseModel | None = None,
+    plain: bool = False,
+    lists: bool = True,
+    name: Name = Name(),
+    checkpoint_s: float = CHECKPOINT_S,
+) -> ModelBundle:
+    """Trains a new decoder of `shape`, or goes on with `base`. Returns the bundle in OUT/bundle, and raises what `fine_tune` does.
+
+    `lists`: every stretch ends in the list of the searches by themselves that followed it, as far as the log tells.
+    """
+    if wrong := recipe.errors():
+        raise ValueError("; ".join(wrong))
+    if not len(told.log):
+        raise ValueError(f"{told.name}: the log is empty before the cut-off")
+    if base is None:
+        texts = VOCABULARY_TEXTS
+        tokenizer = train_tokenizer(chain(_words(told.log, texts, recipe.seed), told.titles[:texts]), shape.vocabulary)
+        model = new_decoder(tokenizer, shape.hidden, shape.layers, recipe.seed).train()
+        base = BaseModel(model, tokenizer, f"new, {shape.hidden} x {shape.layers}", f"{shape} {recipe.seed}", own=True)
+    longest = min(MAX_TOKENS, base.longest)
+    apart: dict[bool, list[Text]] = {False: [], True: []}
+    for user, text in stretches(told, recipe.seed, plain, lists):
+        apart[held_out(user)].append(text)
+    rows = rows_of(apart[False], base.tokenizer, longest, "behaviours", plain)
+    rows += rows_of(title_texts(told.titles, recipe.seed), base.tokenizer, longest)
+    kept = rows_of(apart[True], base.tokenizer, longest, "behaviours", plain)[: recipe.held_out]
+    say(f"{told.name}: {len(told.log)} behaviours, {len(told.titles)} titles")
+    return run(out, "pretrain", base, Data(rows, kept, told.name), recipe, plain, name, checkpoint_s)
+
+
+def stretches(told: Told, seed: int, plain: bool, lists: bool) -> Iterator[tuple[str, Text]]:
+    """(shopper, text): every behaviour stands in one stretch. The first of a shopper's has a random length, so prompts of all lengths are
+    seen, as newcomers and regulars bring them."""
+    log = told.log
+    order = np.argsort(log.user, kind="stable")  # by shopper, and by time within
+    bounds = np.flatnonzero(np.diff(log.user[order])) + 1
+    for of_user in np.split(order, bounds):
+        user = log.users[log.user[of_user[0]]]
+        begin, end = 0, Random(f"stretches {seed} {user}").randint(1, MOST_BEHAVIOURS)
+        while begin < len(of_user):
+            shown = [_behaviour(log, i) for i in of_user[begin:end].tolist()]
+            prompt = build_prompt(told.profiles.get(user, {}), shown, shown[-1].time_ms + SETTLE_MS, plain)
+            yield user, Text(prompt, _next_list(log, of_user[end:]) if lists else "")
+            begin, end = end, end + MOST_BEHAVIOURS
+
+
+def title_texts(titles: Iterable[str], seed: int) -> Iterator[Text]:
+    """Some titles a row, in random order; an item's title is learned although nobody clicked it."""
+    distinct = sorted(set(titles))
+    Random(f"titles {seed}").shuffle(distinct)
+    for i in range(0, len(distinct), TITLES_A_ROW):
+        yield Text("", answer(distinct[i : i + TITLES_A_ROW]))
+
+
+def market_told(folder: Path, test_days: int) -> Told:
+    """A market folder's training days. Raises FileNotFoundError or ValueError where it is none."""
+    from training.log_files import read_log, read_profiles
+
+    path = folder / "market.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{folder} has no market.json: no market, or an unfinished one. `aigq simulate` makes one"
+        )
+    facts = msgspec.json.decode(path.read_bytes(), type=_Market)
+    cut_ms = facts.start_ms + (facts.days - test_days) * DAY_MS
+    archive = folder / "archive"
+    titles = pq.read_table(folder / "items.parquet", columns=["title"])["title"].to_pylist()
+    log = read_log(archive).before(cut_ms)
+    null = ", null" if facts.null else ""
+    name = f"simulated: {facts.law}{null}, seed {facts.seed}, drift {facts.drift:g}, the first {facts.days - test_days} days"
+    return Told(log, read_profiles(archive, cut_ms), titles, name)
+
+
+def _next_list(log: Log, rows: np.ndarray) -> str:
+    """The next searches by themselves that differ from each other as the output parser wants it."""
+    found: list[str] = []
+    words: list[frozenset[str]] = []
+    for row in rows:
+        if not (log.is_search[row] and log.by_themselves[row]):
+            continue
+        query = log.texts[log.text[row]]
+        these = frozenset(normalise(query).split())
+        if these and not any(near_duplicates(these, other) for other in words):
+            found.append(query)
+            words.append(these)
+            if len(found) == LIST_LENGTH:
+                break
+    return list_target(found) if found else ""
+
+
+def _behaviour(log: Log, row: int) -> Behaviour:
+    kind = "search" if log.is_search[row] else "click"
+    return Behaviour(int(log.time_ms[row]), row, kind, log.texts[log.text[row]], log.categories[log.category[row]])
+
+
+def _words(log: Log, most: int, seed: int) -> Iterator[str]:
+    """Texts as often as they occur: a vocabulary is made of what is said often."""
+    rows = list(range(len(log)))
+    if len(rows) > most:
+        rows = Random(f"vocabulary {seed}").sample(rows, most)
+    return (f" {log.texts[log.text[row]].lower()}" for row in rows)
