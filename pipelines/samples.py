@@ -22,7 +22,6 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsSingleton
 
-from interest import TriggerPolicy
 from pipelines import beam_workarounds
 from pipelines.nearline import EndOfBranch, runner_options
 from schemas.codec import decoder_for
@@ -158,17 +157,17 @@ class ReadEventsOf(beam.DoFn):
 def query_counts(parcels: Iterable[bytes], asked: Asked) -> Partial:
     counter = FactsCounter(asked.test_from_ms)
     for records in records_of(parcels)[0]:
-        counter.add(life_of(records, TriggerPolicy()))
+        counter.add(life_of(records))
     return counter.found
 
 
 def make_shard(keyed: tuple[int, Iterable[bytes]], facts: QueryFacts, asked: Asked, out: str) -> int:
     """Writes one shard's files; returns its number."""
     shard, parcels = keyed
-    rules, policy, made = rules_of(asked), TriggerPolicy(), Made()
+    rules, made = rules_of(asked), Made()
     shoppers, dropped = records_of(parcels)
     for records in shoppers:
-        add(made, make_samples(life_of(records, policy), rules, facts))
+        add(made, make_samples(life_of(records), rules, facts))
     lists = [*made.direct["train"], *made.direct["test"], *made.think["train"], *made.think["test"]]
     counts = Counts(
         shoppers=len(shoppers),

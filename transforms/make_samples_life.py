@@ -13,6 +13,8 @@ from schemas import Behaviour, BehaviourEvent, Exposure
 DAY_MS = 86_400_000
 HINT_MS = 60_000
 """A search of a hint's query within this time after its page, where that hint was clicked, is not by themselves."""
+NOTHING_DUE = TriggerPolicy(evidence=1e300)
+"""A state's behaviours do not depend on what fires; so nothing does, which saves half of the fold's time."""
 
 
 class Searched(NamedTuple):
@@ -65,7 +67,7 @@ class Life:
         return tuple(behaviours_of(self.state_at(time_ms)))
 
 
-def life_of(records: Records, policy: TriggerPolicy) -> Life:
+def life_of(records: Records) -> Life:
     """Folds a shopper's events in log order (and where a wrong partitioner spread them over partitions, as their clocks say)."""
     dropped: Counter[str] = Counter()
     clocks: list[int] = []
@@ -75,7 +77,7 @@ def life_of(records: Records, policy: TriggerPolicy) -> Life:
     state, erased_ms = EMPTY, -1
     for arrival, event in sorted(records.events, key=lambda pair: (pair[0].clock_ms, pair[0])):
         try:
-            state, _, outcome = fold(state, event, arrival, policy)
+            state, _, outcome = fold(state, event, arrival, NOTHING_DUE)
         except WrongPartition:  # a dead letter for the job
             dropped["event wrong_partition"] += 1
             continue

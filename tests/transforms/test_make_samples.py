@@ -43,7 +43,7 @@ def records(
 
 
 def life(*arguments) -> Life:
-    return life_of(records(*arguments), TriggerPolicy())
+    return life_of(records(*arguments))
 
 
 def page(id: str, time_ms: int, hints: Sequence[str] = (), clicked: Sequence[int] = (), **more) -> Exposure:
@@ -77,7 +77,7 @@ def prompts(made: Made) -> list[tuple[int, str, tuple]]:
 @given(shoppers(), st.sampled_from(["paper", "with_searches"]), st.sampled_from(["exposures", "searches"]))
 def test_nothing_that_happened_or_arrived_at_the_targets_time_or_later_is_in_a_prompt(shopper, labels, cases) -> None:
     rules = replace(RULES, test_from_ms=T0 + DAY_MS, direct_labels=labels, cases=cases)
-    made = make_samples(life_of(shopper, TriggerPolicy()), rules, KNOWN)
+    made = make_samples(life_of(shopper), rules, KNOWN)
     for as_of_ms, prompt, behaviours in prompts(made):
         earlier = [(arrival, event) for arrival, event in shopper.events if arrival.clock_ms < as_of_ms]
         state = EMPTY
@@ -101,7 +101,7 @@ def test_train_samples_are_the_same_whatever_happens_on_the_test_days(shopper, l
     )
     facts = [facts_of([each], rules.test_from_ms, fewest=1) for each in (shopper, before)]
     assert facts[0] == facts[1]
-    made = [make_samples(life_of(each, TriggerPolicy()), rules, facts[0]) for each in (shopper, before)]
+    made = [make_samples(life_of(each), rules, facts[0]) for each in (shopper, before)]
     assert made[0].direct["train"] == made[1].direct["train"]
     assert made[0].think["train"] == made[1].think["train"]
     days = [{sample.as_of_ms // DAY_MS for sample in made[0].think[split]} for split in ("train", "test")]
@@ -114,7 +114,7 @@ def facts_of(shoppers: Sequence[Records], test_from_ms: int, fewest: int) -> Que
     parts = []
     for each in shoppers:
         counter = FactsCounter(test_from_ms)
-        counter.add(life_of(each, TriggerPolicy()))
+        counter.add(life_of(each))
         parts.append(merge.add_input(merge.create_accumulator(), counter.found))
     return merge.extract_output(merge.merge_accumulators(parts))
 
