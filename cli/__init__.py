@@ -12,11 +12,13 @@ from cli import (
     dlq,
     models,
     operations,
+    quality,
     read,
     rebuild,
     replay,
     run,
     samples,
+    sft,
     simulate,
     training,
     tune,
@@ -37,7 +39,9 @@ for each in (
     allow_list,
     simulate,
     samples,
+    sft,
     tune,
+    quality,
 ):
     app.add_typer(each.app)
 

@@ -27,7 +27,8 @@ NEARLY_ALL = 0.9
 
 
 class CategoryJudge(Protocol):
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def categories(self, queries: Sequence[str]) -> list[str]:
         """Of each query, empty where it is not known."""
@@ -91,7 +92,7 @@ class ClickJudge:
         texts, categories, clicks = zip(*labelled, strict=True)
         self._terms = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), max_features=FEATURES, sublinear_tf=True)
         # Logistic regression, one against the rest, by stochastic gradients: hundreds of categories in a minute.
-        self._model = SGDClassifier(loss="log_loss", alpha=3e-6, max_iter=8, tol=1e-4, random_state=0)
+        self._model = SGDClassifier(loss="log_loss", alpha=3e-6, max_iter=8, tol=None, random_state=0)  # pyright: ignore[reportArgumentType]
         self._model.fit(self._terms.fit_transform(texts), categories, sample_weight=np.log1p(clicks))
 
 
