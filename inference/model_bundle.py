@@ -1,5 +1,6 @@
 """A model bundle: the one thing that training hands to inference. A folder with weights (safetensors), config, tokenizer,
-generation settings and card.json; model_versions.py has the versions of a model side by side.
+generation settings and card.json, and the allow-list of what it may write (allow_list.parquet) where it has one;
+model_versions.py has the versions of a model side by side.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from typing import TypeVar
 import msgspec
 from tokenizers import Tokenizer
 
+from inference.allow_list import FILE_NAME, AllowList, BadAllowList
 from inference.prompt import PROMPT_VERSION
 from inference.vocabulary import END, SPECIAL_TOKENS
 
@@ -22,6 +24,8 @@ FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
+ARCHITECTURES = [["Qwen3ForCausalLM"], ["LlamaForCausalLM"]]
+"""As config.json names them: the small decoder of our own, and models of SmolLM2's kind. vLLM loads both alike."""
 EMBEDDING = "model.embed_tokens.weight"
 T = TypeVar("T")
 
@@ -91,8 +95,8 @@ class ModelBundle:
             wrong.append(
                 f"card.json: trained on prompt version {card.prompt_version}, this code writes {PROMPT_VERSION}"
             )
-        if config and config.architectures != ["Qwen3ForCausalLM"]:
-            wrong.append(f"config.json: architectures is {config.architectures}, must be ['Qwen3ForCausalLM']")
+        if config and config.architectures not in ARCHITECTURES:
+            wrong.append(f"config.json: architectures is {config.architectures}, must be one of {ARCHITECTURES}")
         if tokenizer:
             wrong += [
                 f"tokenizer.json: {token!r} is not one token"
@@ -105,6 +109,11 @@ class ModelBundle:
             ends = generation.eos_token_id
             if tokenizer.token_to_id(END) not in (ends if isinstance(ends, list) else [ends]):
                 wrong.append(f"generation_config.json: eos_token_id {ends} is not the token {END}")
+        if (path / FILE_NAME).is_file():
+            try:
+                AllowList.read(path / FILE_NAME)
+            except BadAllowList as error:
+                wrong.append(str(error))
         if config:
             _check_weights(path / "model.safetensors", config, wrong)
         if wrong or card is None or tokenizer is None:

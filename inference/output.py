@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 MalformedReason = Literal["empty", "truncated", "too_few"]
-DropReason = Literal["blank", "undecodable", "markup", "length", "script", "duplicate", "blocked"]
+DropReason = Literal["blank", "undecodable", "markup", "length", "script", "duplicate", "blocked", "unsupported"]
 
 SEPARATORS = re.compile(r";;|[\r\n]+")
 """Between two queries: what the shipped model was trained to write, and what a general LLM writes."""
@@ -39,6 +39,8 @@ class QueryRules:
     """Scripts of the shop's language, as Unicode names letters (LATIN, CYRILLIC, CJK ...); empty allows all."""
     blocked: frozenset[str] = frozenset()
     """Normalised words and phrases that no query may hold; see `read_block_list`."""
+    supported: frozenset[str] | None = None
+    """Normal forms of the only queries that may be shown (`allow_list.py`); None: any."""
 
     def errors(self) -> list[str]:
         """What is wrong with these values, all at once; empty where nothing is."""
@@ -64,6 +66,7 @@ class QueryList:
 class Malformed:
     reason: MalformedReason
     detail: str
+    dropped: tuple[DropReason, ...] = ()
 
 
 def parse_list(text: str, rules: QueryRules, finish: Literal["stop", "length"] = "stop") -> QueryList | Malformed:
@@ -90,13 +93,12 @@ def parse_list(text: str, rules: QueryRules, finish: Literal["stop", "length"] =
         elif reason != "blank":
             dropped.append(reason)
     if finish == "length" and len(queries) < rules.want:
-        return Malformed("truncated", f"cut off after {len(queries)} of {rules.want} queries")
+        return Malformed("truncated", f"cut off after {len(queries)} of {rules.want} queries", tuple(dropped))
     if not queries and not dropped:
         return Malformed("empty", "no query in the output")
     if len(queries) < rules.fewest:
-        return Malformed(
-            "too_few", f"{len(queries)} good queries of at least {rules.fewest}; dropped: {', '.join(dropped)}"
-        )
+        detail = f"{len(queries)} good queries of at least {rules.fewest}; dropped: {', '.join(dropped)}"
+        return Malformed("too_few", detail, tuple(dropped))
     return QueryList(tuple(queries), tuple(dropped))
 
 
@@ -147,6 +149,8 @@ def _drop_reason(query: str, words: frozenset[str], seen: list[frozenset[str]], 
         return "duplicate"
     if _is_blocked(normalise(query), rules.blocked):
         return "blocked"
+    if rules.supported is not None and normalise(query) not in rules.supported:
+        return "unsupported"
     return None
 
 

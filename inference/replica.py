@@ -17,6 +17,7 @@ from typing import Any, Literal
 import psutil
 from tokenizers import Tokenizer
 
+from inference.allow_list import AUTO
 from inference.engine import Answer, Generated, GivenBack, OnDone, Rejected, ServedModel
 from inference.in_flight import InFlight, Tally
 from inference.model_bundle import ModelBundle
@@ -46,6 +47,8 @@ class VllmSettings:
     made 125 instead of 232 tokens a second alone, and as many at 256 in flight. On AMX with a larger model measure anew."""
     cpu_cores: str = "auto"
     """Cores of the model's threads (VLLM_CPU_OMP_THREADS_BIND)."""
+    allow_list: str = AUTO
+    """auto: the one in the bundle, if it has one. Else a file, or none (`allow_list.py`)."""
 
 
 class Replica:

@@ -62,6 +62,7 @@ def start_vllm(path: str, settings: "VllmSettings") -> tuple[AsyncLLM, SamplingP
         enable_log_requests=False,
         distributed_executor_backend=OrphanSafeExecutor,
         logits_processors=["inference.vllm_distinct:DistinctQueries"],
+        additional_config={"aigq_allow_list": settings.allow_list},  # vllm_distinct.ALLOW_LIST
     )
     try:
         llm = AsyncLLM.from_engine_args(args)

@@ -12,6 +12,7 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from inference.allow_list import AUTO, NONE, AllowList, BadAllowList
 from interest import TriggerPolicy
 from store.client import NamespaceMeta
 from transforms.log_position import parse_time_ms
@@ -88,6 +89,10 @@ class NearlineSettings:
     max_age_s: float = option("seconds after which a request is no longer worth a generation; 0 for never", 3_600.0)
     catch_up_s: float = option(
         "seconds behind the log from which on requests wait for the tracking, for as long at most", 30.0
+    )
+    allow_list: str = option(
+        "which queries lists may hold: auto (the allow-list in the model's bundle, if it has one), a file of `aigq allow-list`, or none",
+        AUTO,
     )
     block_list: str = option("file of queries and words that are never shown, one a line", "")
 
@@ -176,6 +181,11 @@ class NearlineSettings:
             )
         if self.block_list and not Path(self.block_list).is_file():
             wrong.append(f"--block_list: no file {self.block_list}")
+        if self.generates and self.allow_list not in (AUTO, NONE):
+            try:
+                AllowList.read(self.allow_list)
+            except BadAllowList as error:
+                wrong.append(f"--allow_list: {error}")
         return wrong + [f"--trigger_{message}" for message in self.policy().errors()]
 
 

@@ -13,6 +13,7 @@ from inference import model_versions
 from inference.engine import Engine
 from inference.local_engine import LocalEngine
 from inference.output import QueryRules, read_block_list
+from inference.replica import VllmSettings
 from inference.server_engine import ServerEngine
 from interest import TriggerPolicy
 from pipelines.observability import Health
@@ -128,7 +129,7 @@ def engine(job: Job) -> Engine:
 
     if settings.model_server:
         return ServerEngine(settings.model_server, current, in_flight=settings.in_flight)
-    return LocalEngine(current, in_flight=settings.in_flight)
+    return LocalEngine(current, VllmSettings(allow_list=settings.allow_list), in_flight=settings.in_flight)
 
 
 @once_per_process
@@ -136,7 +137,8 @@ def generation(job: Job) -> Generation:
     settings = job.settings
     blocked = read_block_list(settings.block_list) if settings.block_list else frozenset()
     rules = QueryRules(blocked=blocked)
-    return Generation(engine(job), store(job), letters(job), rules, settings.lease_s, settings.attempts)
+    limits = settings.lease_s, settings.attempts
+    return Generation(engine(job), store(job), letters(job), rules, *limits, settings.allow_list)
 
 
 @once_per_process

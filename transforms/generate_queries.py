@@ -11,12 +11,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 import msgspec
 
-from inference.engine import Answer, Engine, EngineStats, Generated, GivenBack, Rejected
+from inference.allow_list import NONE, AllowLists
+from inference.engine import Answer, Engine, EngineStats, Generated, GivenBack, Rejected, ServedModel
 from inference.output import Malformed, QueryRules, parse_list
 from inference.prompt import build_prompt
 from schemas import Change, DeadLetter, QueryRun
@@ -57,13 +58,17 @@ class Generation:
         rules: QueryRules,
         lease_s: float = 60.0,
         attempts: int = 3,
+        allow_list: str = NONE,
     ):
+        """allow_list: which one says what lists may hold (`inference.allow_list.file_for`), whatever the engine obeys."""
         self._engine = engine
         self._store = store
         self._letters = letters
         self._rules = rules
         self._lease_ms = int(lease_s * 1000)
         self._attempts = attempts
+        self._allow_lists = AllowLists(allow_list)
+        self._rules_of: dict[str, QueryRules] = {}
         self._submitted: dict[str, Submitted] = {}
         self._answers: queue.SimpleQueue[tuple[str, Answer]] = queue.SimpleQueue()
         self._answered = threading.Event()
@@ -142,7 +147,9 @@ class Generation:
         claim = submitted.claim
         match answer:
             case Generated():
-                parsed = parse_list(answer.text, self._rules, answer.finish)
+                parsed = parse_list(answer.text, self._rules_for(answer.model), answer.finish)
+                for reason in parsed.dropped:
+                    metrics.DROPPED.labels(reason).inc()
                 if not isinstance(parsed, Malformed):
                     return query_run(submitted, answer, parsed.queries)
                 self._end(claim, "malformed", f"{parsed.reason}: {parsed.detail}", answer.text)
@@ -152,6 +159,13 @@ class Generation:
                 LOG.warning("run %s was given back (attempt %d): %s", claim.run_id, claim.attempt, answer.detail)
                 self._store.extend([claim], BACK_OFF_MS * claim.attempt)
         return None
+
+    def _rules_for(self, model: ServedModel) -> QueryRules:
+        """What this model's queries must be. Raises BadAllowList."""
+        if model.path not in self._rules_of:
+            allowed = self._allow_lists.of(model)
+            self._rules_of[model.path] = replace(self._rules, supported=allowed.queries if allowed else None)
+        return self._rules_of[model.path]
 
     def _end(self, claim: Claim, outcome: Outcome, detail: str, text: str = "") -> None:
         """Ends a request without a list: the letter first, so that nothing is lost between the two."""
@@ -181,6 +195,8 @@ class Generation:
         metrics.OUTPUT_TOKENS.inc(stats.output_tokens - before.output_tokens)
         metrics.PREFIX_HITS.inc(stats.prefix_hit_tokens - before.prefix_hit_tokens)
         metrics.ENGINE_ROOM.set(self._engine.room())
+        if model := self._engine.model():
+            metrics.ALLOWED.set(len(self._rules_for(model).supported or ()))
         metrics.ENGINE_STATE.set(_STATES[self._engine.state()])
 
 

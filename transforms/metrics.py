@@ -8,6 +8,8 @@ CHANGES = Counter("aigq_changes", "Changes that came due (requests for a list)")
 REQUESTS = Counter("aigq_requests", "Requests by the outcome they ended in", ["outcome"])
 """outcome: published, conflated, expired, malformed, refused, exhausted."""
 DEAD_LETTERS = Counter("aigq_dead_letters", "Dead letters", ["stage", "reason"])
+DROPPED = Counter("aigq_dropped_queries", "Queries that the model wrote and no list shows", ["reason"])
+"""reason: inference.output.DropReason; `unsupported`: not in the allow-list."""
 CLAMPED = Counter("aigq_clamped_records", "Records whose log clock lay below the saved progress", ["partition"])
 REWINDS = Counter("aigq_rewinds", "Times a shard of the store was behind the log and its records were read again")
 CONFLICTS = Counter("aigq_save_conflicts", "Saves that met a state changed by the other stage and were folded again")
@@ -20,6 +22,7 @@ QUEUE_DEPTH = Gauge("aigq_queue_requests", "Requests waiting or in flight", ["st
 QUEUE_AGE = Gauge("aigq_queue_oldest_seconds", "Age of the oldest waiting request")
 ENGINE_ROOM = Gauge("aigq_engine_room_requests", "Requests the engine would take now")
 ENGINE_STATE = Gauge("aigq_engine_state", "0 starting, 1 ready, 2 busy, 3 dead")
+ALLOWED = Gauge("aigq_allowed_queries", "Queries that lists may hold, in the allow-list; 0: any")
 
 PROMPT_TOKENS = Counter("aigq_prompt_tokens", "Tokens read by the model")
 OUTPUT_TOKENS = Counter("aigq_output_tokens", "Tokens written by the model")
