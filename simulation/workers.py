@@ -6,6 +6,7 @@ Which process plays whom changes nothing: shoppers meet only in the statistics, 
 import multiprocessing
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import TracebackType
 
@@ -30,7 +31,7 @@ class Workers:
     def __init__(self, facts: MarketFacts, count: int):
         context = multiprocessing.get_context("spawn")
         self._connections: list[Connection] = []
-        self._processes = []
+        self.processes = []
         for worker in range(count):
             ours, theirs = context.Pipe()
             numbers = range(worker, facts.shoppers, count)
@@ -40,20 +41,21 @@ class Workers:
             process.start()
             theirs.close()
             self._connections.append(ours)
-            self._processes.append(process)
+            self.processes.append(process)
 
     def begin(self, day: int, statistics: ShopStatistics) -> None:
         order = msgspec.msgpack.encode(Order(day, statistics))
         for connection in self._connections:
-            connection.send_bytes(order)
+            with suppress(BrokenPipeError):  # of a process that has ended: `played` tells how
+                connection.send_bytes(order)
 
     def played(self) -> PlayedDay:
         """Waits for the day that was begun. Raises RuntimeError with the worker's traceback where one failed."""
         whole = PlayedDay([], [], [])
-        for connection, process in zip(self._connections, self._processes, strict=True):
+        for connection, process in zip(self._connections, self.processes, strict=True):
             try:
                 told = connection.recv_bytes()
-            except EOFError as error:
+            except (EOFError, ConnectionResetError) as error:
                 process.join()
                 raise RuntimeError(
                     f"process {process.name!r} ended with {process.exitcode}; -9 is mostly the system's want of memory"
@@ -74,7 +76,7 @@ class Workers:
     ) -> None:
         for connection in self._connections:
             connection.close()
-        for process in self._processes:
+        for process in self.processes:
             if error is not None:
                 process.terminate()
             process.join()
