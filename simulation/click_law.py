@@ -8,10 +8,10 @@ from collections import deque
 from random import Random
 from typing import NamedTuple
 
-EXAMINATION = (0.84, 0.6, 0.44)
+EXAMINATION = (0.8, 0.56, 0.4)
 """Chance that the hint at this place is looked at, where the page is. First against third: two to one, as in logs of short lists."""
-ATTENTION = ((0.35, 0.15), (0.8, 0.8), (1.0, 1.0))
-"""(chance of at most, attention): on a third of the pages shoppers know what they will type and hardly look."""
+ATTENTION = ((0.4, 0.15), (0.8, 0.75), (1.0, 1.0))
+"""(chance of at most, attention): on two pages in five shoppers know what they will type and hardly look."""
 FATIGUE = 0.75
 """Of each time that the hint was shown lately and not clicked."""
 PAGES = 8
