@@ -15,6 +15,10 @@ from local.cache import cached
 from local.ports import free_port
 from local.prerequisites import GO, PRISM_VERSION, Missing, bring_by, prism_in_cache
 
+LONGEST_JOB_S = 10 * 365 * 86_400
+"""Beam asks Prism for a job's state in one call with this deadline, 300 s by default: after that long every job failed with
+`DEADLINE_EXCEEDED: Stream removed`, whatever it was doing."""
+
 
 @dataclass(frozen=True)
 class Prism:
@@ -24,7 +28,12 @@ class Prism:
     @property
     def options(self) -> list[str]:
         """What a pipeline is run with on this Prism: workers are threads of the submitting process."""
-        return ["--runner=PrismRunner", f"--job_endpoint={self.job_endpoint}", "--environment_type=LOOPBACK"]
+        return [
+            "--runner=PrismRunner",
+            f"--job_endpoint={self.job_endpoint}",
+            "--environment_type=LOOPBACK",
+            f"--job_server_timeout={LONGEST_JOB_S}",
+        ]
 
 
 @contextmanager

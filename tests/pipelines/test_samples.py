@@ -4,10 +4,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from typer.testing import CliRunner
 
 from cli.samples import app
 from inference.prompt import build_prompt
+from local.prism import Prism
 from pipelines.samples import SampleOptions, Summary, make
 from schemas import BehaviourEvent, Exposure, Item
 from tests.integration.sample_archives import archive_events, archive_pages, of_events, of_pages
@@ -174,3 +176,9 @@ def test_a_log_of_searches_alone_gives_think_samples_and_a_case_a_search(tmp_pat
         (event.user, event.time_ms, event.query) for event in searches
     )
     assert read_think(tmp_path / "out", "train")
+
+
+def test_a_job_on_our_own_prism_may_take_longer_than_five_minutes() -> None:
+    """Beam's default ends every job on Prism then; no test waits so long, so the setting is held."""
+    child = Prism("127.0.0.1:1", child=None)  # type: ignore[arg-type]
+    assert PipelineOptions(child.options).view_as(PortableOptions).job_server_timeout > 365 * 86_400
