@@ -13,12 +13,14 @@ The answer that the model was trained to give: ` query;; query;; ... query<end>`
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from schemas import Behaviour
 
 PROMPT_VERSION = "1"
 """Raised with every change of the text below: a bundle says which version it was trained on, a list which it came from."""
+DESCRIBED_PROMPT_VERSION = f"{PROMPT_VERSION}+descriptions"
+"""Of prompts with `describe`. The job writes none, so it refuses a bundle that was trained on them."""
 
 MOST_BEHAVIOURS = 20
 """Newest behaviours shown: two or three sessions."""
@@ -75,14 +77,20 @@ _SPACES = re.compile(r"\s+")
 
 
 def build_prompt(
-    profile: Mapping[str, str], behaviours: Sequence[Behaviour], as_of_ms: int, plain: bool = False
+    profile: Mapping[str, str],
+    behaviours: Sequence[Behaviour],
+    as_of_ms: int,
+    plain: bool = False,
+    describe: Callable[[str], str] | None = None,
 ) -> str:
     """The prompt for a list as of `as_of_ms`; `behaviours` oldest first, as a `Change` holds them. Never raises.
 
     `plain=True` gives the same facts without special tokens, with the explanation that an untrained model needs: the
-    left side of AIGQ eq. 1, to compare token counts with.
+    left side of AIGQ eq. 1, to compare token counts with. `describe` puts another text in the place of a clicked item's title
+    (`describe_items.Descriptions.of`). Without it, a title stands as it is, cut: what prompt version 1 means.
     """
-    shown = [(b, text) for b in behaviours[-MOST_BEHAVIOURS:] if (text := content(b.text))]
+    said = ((b, describe(b.text) if describe and b.kind == "click" else b.text) for b in behaviours[-MOST_BEHAVIOURS:])
+    shown = [(b, text) for b, told in said if (text := content(told))]
     fields = _fields(profile)
     if plain:
         lines = (f"{i}|{_age(b, as_of_ms)[2]}|{b.kind}|{text}" for i, (b, text) in enumerate(shown, 1))
