@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from simulation.habits.wants import Want
 
-REST_MS = 6 * 3_600_000
+REST_MS = 24 * 3_600_000
 """Age at which a thread has lost half its weight."""
 EXCITE = 2.0
 """Weight of a fresh thread of usual grip; the lasting taste has 1."""

