@@ -20,6 +20,7 @@ CONTENDERS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
     "user-bigrams": ("bigrams", "Bigrams", ("user",)),
     "item-sessions": ("cooccurrence", "Cooccurrence", ("items", "session")),
     "item-users": ("cooccurrence", "Cooccurrence", ("items", "user")),
+    "category-users": ("cooccurrence", "Cooccurrence", ("categories", "user")),
     "query-sessions": ("cooccurrence", "Cooccurrence", ("queries", "session")),
     "query-users": ("cooccurrence", "Cooccurrence", ("queries", "user")),
     "tfidf": ("tfidf", "Tfidf", ()),

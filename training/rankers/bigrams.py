@@ -15,7 +15,7 @@ import numpy as np
 from training.log import Log
 from training.rankers.newest import NONE, SESSION_GAP_MS, ByShopper, Newest, newest_in_log
 from training.rankers.repeats import RepeatRates
-from training.rankers.scores import Following, Scores
+from training.rankers.scores import Following, Scores, Window
 
 Level = Literal["session", "user"]
 
@@ -44,16 +44,17 @@ class Bigrams:
         Setting(distrust, repeats) for distrust in (1.0, 0.3, 3.0, 10.0, 30.0) for repeats in (1.0, 0.0, 0.3)
     )
 
-    def learn(self, log: Log, by_shopper: ByShopper) -> Learned:
+    def learn(self, log: Log, by_shopper: ByShopper, memory: Window) -> Learned:
         places, texts = np.flatnonzero(by_shopper.by_themselves), len(log.texts)
         moments = newest_in_log(by_shopper, places, most=4)
         followed = by_shopper.text[places]
+        weight = memory.weights(by_shopper.time_ms[places], int(log.time_ms[-1]))
         keys = self._pair_keys(moments, texts)
         pairs = np.unique(keys[keys >= 0])
         last, category = self._last(moments, texts), self._category(moments)
         narrow = _numbers(keys, pairs)
         steps = tuple(
-            Following.of(context[context >= 0], followed[context >= 0], size, texts)
+            Following.of(context[context >= 0], followed[context >= 0], size, texts, weight[context >= 0])
             for context, size in ((narrow, len(pairs)), (last, 2 * texts), (category, 3 * len(log.categories)))
             if size
         )

@@ -25,9 +25,9 @@ from inference.output import QueryList, QueryRules, normalise, parse_list
 from inference.prompt import build_prompt
 from training.log import Case, Log
 from training.rankers.newest import ByShopper
-from training.rankers.scores import shares
+from training.rankers.scores import Window, shares
 
-FILLED_FROM_DAYS = 7.0
+FILLED_FROM = Window(7)
 THREADS = 2
 BATCH = 128
 LISTS = 3
@@ -63,7 +63,7 @@ class ModelRanker:
 
     def fit(self, log: Log) -> None:
         """The model stays as it is; the filling is counted."""
-        popularity = shares(ByShopper.of(log), len(log.texts), FILLED_FROM_DAYS)
+        popularity = shares(ByShopper.of(log), len(log.texts), FILLED_FROM)
         order = np.lexsort((np.arange(len(popularity)), -popularity))
         self._popular = [log.texts[i] for i in order[:200] if popularity[i] > 0]
 

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import torch
 from tokenizers import Tokenizer
-from transformers import LogitsProcessor, LogitsProcessorList, Qwen3ForCausalLM
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from inference.allowed_logits import restrict
 from inference.allowed_prefixes import Prefixes, Standing
 from inference.distinct import Listed, stops_of
 from inference.prompt import SEPARATOR, answer
 from inference.vocabulary import END, PAD, token_id
-from training.decoder import MAX_ANSWER_TOKENS
+from training.decoder import MAX_ANSWER_TOKENS, Decoder
 
 
 @torch.inference_mode()
 def another_list(
-    model: Qwen3ForCausalLM,
+    model: Decoder,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     listed: Sequence[Sequence[str]],

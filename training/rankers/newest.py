@@ -32,8 +32,10 @@ class Newest:
     """(n, MOST) bool."""
     time_ms: np.ndarray
     """(n, MOST) int64."""
+    categories: np.ndarray
+    """(n, MOST) int32: of those; NONE for searches."""
     category: np.ndarray
-    """(n,) int32: of the newest click among `texts`."""
+    """(n,) int32: of the newest click among them."""
     category_ms: np.ndarray
     """(n,) int64: when."""
 
@@ -78,8 +80,9 @@ def newest_in_log(by_shopper: ByShopper, places: np.ndarray, most: int = MOST) -
     texts, time_ms, where = _newest(by_shopper, places, most, everything)
     is_search = (where >= 0) & by_shopper.is_search[where]
     searches, searched_ms, _ = _newest(by_shopper, places, most, np.flatnonzero(by_shopper.is_search))
-    clicked = _newest_click(is_search, time_ms, by_shopper.category[where])
-    return Newest(by_shopper.time_ms[places], searches, searched_ms, texts, is_search, time_ms, *clicked)
+    category = np.where(where >= 0, by_shopper.category[where], NONE)
+    clicked = _newest_click(is_search, time_ms, category)
+    return Newest(by_shopper.time_ms[places], searches, searched_ms, texts, is_search, time_ms, category, *clicked)
 
 
 def newest_in_cases(cases: Sequence[Case], categories: Sequence[str], text_numbers: dict[str, int]) -> Newest:
@@ -105,7 +108,7 @@ def newest_in_cases(cases: Sequence[Case], categories: Sequence[str], text_numbe
                 found += 1
     as_of = np.array([case.as_of_ms for case in cases], dtype=np.int64)
     clicked = _newest_click(is_search, time_ms, category)
-    return Newest(as_of, searches, searched_ms, texts, is_search, time_ms, *clicked)
+    return Newest(as_of, searches, searched_ms, texts, is_search, time_ms, category, *clicked)
 
 
 def _newest(

@@ -7,8 +7,8 @@ from scipy.sparse import csr_matrix
 
 from training.log import Log
 from training.rankers.newest import ByShopper, Newest
-from training.rankers.scores import Scores
-from training.rankers.tuned import WINDOWS_DAYS, TunedRanker
+from training.rankers.scores import Scores, Window
+from training.rankers.tuned import WINDOWS, TunedRanker
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Nothing:
 
     settings = (None,)
 
-    def learn(self, log: Log, by_shopper: ByShopper) -> bool:
+    def learn(self, log: Log, by_shopper: ByShopper, memory: Window) -> bool:
         return True
 
     def scores(self, learned: bool, moments: Newest, setting: None, texts: int) -> Scores:
@@ -26,9 +26,9 @@ class Nothing:
 
 def popularity(name: str, days: float | None) -> TunedRanker:
     """Of the last `days`, None for the whole log."""
-    return TunedRanker(name, Nothing(), (days,))
+    return TunedRanker(name, Nothing(), (Window(days),), (Window(),))
 
 
 def popularity_tuned(name: str) -> TunedRanker:
-    """With the window that did best on the log's last days."""
-    return TunedRanker(name, Nothing(), WINDOWS_DAYS)
+    """With the window or half-life that did best on the log's last days."""
+    return TunedRanker(name, Nothing(), WINDOWS, (Window(),))

@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from training.log import Log
 from training.rankers.newest import ByShopper, Newest, newest_in_log
-from training.rankers.scores import Scores, widened
+from training.rankers.scores import Scores, Window, widened
 from training.rankers.tuned import some
 
 AGES_MS = np.array([5 * 60_000, 30 * 60_000, 12 * 3_600_000, 3 * 86_400_000, 10 * 86_400_000])
@@ -69,7 +69,7 @@ class Repeats:
     settings = (1.0, 0.3, 3.0)
     """What a probability of an own query counts against a popularity."""
 
-    def learn(self, log: Log, by_shopper: ByShopper) -> RepeatRates:
+    def learn(self, log: Log, by_shopper: ByShopper, memory: Window) -> RepeatRates:
         return RepeatRates.of(by_shopper, len(log.texts))
 
     def scores(self, learned: RepeatRates, moments: Newest, setting: float, texts: int) -> Scores:

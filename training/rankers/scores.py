@@ -1,6 +1,7 @@
 """Scores of queries, case by case, and the best of them: what a rule found, above popularity, which fills every list."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -10,6 +11,24 @@ from training.rankers.newest import ByShopper
 DAY_MS = 86_400_000
 FOLLOWERS_KEPT = 200
 """Of one context, the most frequent ones; a list has thirty places."""
+
+
+class Window(NamedTuple):
+    """What of a log counts."""
+
+    days: float | None = None
+    """The last ones only; None: all."""
+    half_life_days: float | None = None
+    """A search counts half after this time; None: as much as the newest."""
+
+    def __str__(self) -> str:
+        days = "whole log" if self.days is None else f"{self.days:g} days"
+        return days if self.half_life_days is None else f"{days}, half-life {self.half_life_days:g} days"
+
+    def weights(self, time_ms: np.ndarray, end_ms: int) -> np.ndarray:
+        age_days = (end_ms - time_ms) / DAY_MS
+        weights = np.ones(len(time_ms)) if self.half_life_days is None else 0.5 ** (age_days / self.half_life_days)
+        return weights if self.days is None else weights * (age_days < self.days)
 
 
 @dataclass(frozen=True)
@@ -32,14 +51,15 @@ class Following:
     share: csr_matrix
     """(contexts, texts): of the context's followers, rows sum to at most 1."""
     seen: np.ndarray
-    """(contexts,) followers in all."""
+    """(contexts,) followers in all, by weight."""
     distinct: np.ndarray
     """(contexts,)."""
 
     @staticmethod
-    def of(context: np.ndarray, text: np.ndarray, contexts: int, texts: int) -> "Following":
-        """From pairs; contexts are 0 .. contexts - 1."""
-        pairs, counts = np.unique(context.astype(np.int64) * texts + text, return_counts=True)
+    def of(context: np.ndarray, text: np.ndarray, contexts: int, texts: int, weight: np.ndarray) -> "Following":
+        """From pairs and what each counts; contexts are 0 .. contexts - 1."""
+        pairs, inverse = np.unique(context.astype(np.int64) * texts + text, return_inverse=True)
+        counts = np.bincount(inverse, weight, len(pairs))
         rows, columns = pairs // texts, pairs % texts
         seen = np.bincount(rows, counts, contexts)
         distinct = np.bincount(rows, minlength=contexts)
@@ -69,13 +89,14 @@ def widened(matrix: csr_matrix, texts: int) -> csr_matrix:
     return csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], texts))  # pyright: ignore[reportArgumentType, reportOptionalSubscript]
 
 
-def shares(by_shopper: ByShopper, texts: int, days: float | None) -> np.ndarray:
-    """Popularity: each text's share of the searches by themselves of the last `days` (None: of all)."""
+def shares(by_shopper: ByShopper, texts: int, window: Window) -> np.ndarray:
+    """Popularity: each text's share of the searches by themselves."""
     searched = by_shopper.by_themselves
-    if days is not None and len(by_shopper.time_ms):
-        searched = searched & (by_shopper.time_ms > by_shopper.time_ms.max() - days * DAY_MS)
-    counts = np.bincount(by_shopper.text[searched], minlength=texts).astype(float)
-    return counts / max(1.0, counts.sum())
+    if not searched.any():
+        return np.zeros(texts)
+    weights = window.weights(by_shopper.time_ms[searched], int(by_shopper.time_ms.max()))
+    counts = np.bincount(by_shopper.text[searched], weights, texts)
+    return counts / counts.sum()
 
 
 def best(scores: Scores, popularity: np.ndarray, count: int) -> list[np.ndarray]:

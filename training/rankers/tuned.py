@@ -5,20 +5,30 @@ it is fitted on the whole log. Test days are never seen: a contender gets nothin
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
 
 from training.log import Case, Log
 from training.rankers.newest import ByShopper, Newest, newest_in_cases, newest_in_log
-from training.rankers.scores import DAY_MS, Scores, best, shares
+from training.rankers.scores import DAY_MS, Scores, Window, best, shares
 
 VALIDATION_MS = 2 * DAY_MS
 """As long as the test."""
 MOST_MOMENTS = 4_000
 FEWEST_MOMENTS = 100
 """With fewer there is nothing to choose by: the first setting, and the first window of popularity, are taken."""
-WINDOWS_DAYS = (7.0, None, 3.0, 1.0)
+WINDOWS = (
+    Window(7),
+    Window(),
+    Window(3),
+    Window(1),
+    *(Window(half_life_days=days) for days in (0.25, 0.5, 1, 2, 4, 8)),
+)
+"""Of popularity."""
+MEMORIES = (Window(), Window(half_life_days=7))
+"""Of what a rule learns."""
 CHUNK = 2_000
 
 
@@ -28,26 +38,28 @@ class Rule(Protocol):
         """What is tuned; the first one is taken where a log is too short to tune."""
         ...
 
-    def learn(self, log: Log, by_shopper: ByShopper) -> Any: ...
+    def learn(self, log: Log, by_shopper: ByShopper, memory: Window) -> Any: ...
 
     def scores(self, learned: Any, moments: Newest, setting: Any, texts: int) -> Scores: ...
 
 
 class TunedRanker:
-    """`Ranker` by a rule. `windows` are the windows of popularity to choose from (days, None is the whole log)."""
+    """`Ranker` by a rule. `windows` are what popularity may be counted over; `memories` what the rule may learn from."""
 
-    def __init__(self, name: str, rule: Rule, windows: Sequence[float | None] = WINDOWS_DAYS):
+    def __init__(
+        self, name: str, rule: Rule, windows: Sequence[Window] = WINDOWS, memories: Sequence[Window] = MEMORIES
+    ):
         self.name = name
         self.setting: Any = rule.settings[0]
-        self.window: float | None = windows[0]
-        self._rule, self._windows = rule, windows
+        self.window, self.memory = windows[0], memories[0]
+        self._rule, self._windows, self._memories = rule, windows, memories
         self._learned: Any = None
 
     def fit(self, log: Log) -> None:
         self._tune(log)
         by_shopper = ByShopper.of(log)
         self._popularity = shares(by_shopper, len(log.texts), self.window)
-        self._learned = self._rule.learn(log, by_shopper)
+        self._learned = self._rule.learn(log, by_shopper, self.memory)
         self._texts, self._categories = log.texts, log.categories
         self._numbers = {text: i for i, text in enumerate(log.texts)}
 
@@ -64,7 +76,7 @@ class TunedRanker:
         return made
 
     def _tune(self, log: Log) -> None:
-        if len(self._windows) * len(self._rule.settings) < 2 or not len(log):
+        if len(self._windows) * len(self._memories) * len(self._rule.settings) < 2 or not len(log):
             return
         from_ms = int(log.time_ms[-1]) + 1 - VALIDATION_MS
         whole, earlier = ByShopper.of(log), log.before(from_ms)
@@ -73,16 +85,24 @@ class TunedRanker:
             return
         before = ByShopper.of(earlier)
         truth, moments = whole.text[places], newest_in_log(whole, places)
-        popularities = {days: shares(before, len(log.texts), days) for days in self._windows}
-        self.window = max(self._windows, key=lambda days: np.isin(truth, np.argsort(-popularities[days])[:10]).mean())
-        learned = self._rule.learn(earlier, before)
+        popularities = {window: shares(before, len(log.texts), window) for window in self._windows}
+        self.window = max(
+            self._windows, key=lambda window: np.isin(truth, np.argsort(-popularities[window])[:10]).mean()
+        )
+        learned = {memory: self._rule.learn(earlier, before, memory) for memory in self._memories}
 
-        def hit_rate(setting: Any) -> float:
-            scores = self._rule.scores(learned, moments, setting, len(log.texts))
+        def hit_rate(tried: tuple[Window, Any]) -> float:
+            scores = self._rule.scores(learned[tried[0]], moments, tried[1], len(log.texts))
             top = best(scores, popularities[self.window], 10)
             return float(np.mean([query in row for query, row in zip(truth, top, strict=True)]))
 
-        self.setting = max(self._rule.settings, key=hit_rate)
+        self.memory, self.setting = max(product(self._memories, self._rule.settings), key=hit_rate)
+
+    def __str__(self) -> str:
+        """What was chosen."""
+        parts = [str(self.setting) if self.setting is not None else "", f"popularity of {self.window}"]
+        learned = f"learned from {self.memory}" if len(self._memories) > 1 else ""
+        return ", ".join(filter(None, [*parts, learned]))
 
 
 def some(places: np.ndarray, most: int) -> np.ndarray:

@@ -15,7 +15,6 @@ from training.yardstick.results import DRAWS, GAIN, VALID, Part, Quality, Row, r
 COLUMNS = ("HR@10", "HR@3", "HR@1", "NDCG@10", "recall@10", "MRR", "HR@30", "recall@30")
 MORE = ("category HR@10 (clicks)", "category HR@10 (truth)", "category HR@30 (clicks)", "category HR@30 (truth)", "unique categories@10 (clicks)", "unique categories@10 (truth)", "similarity@10", "similarity nearest@10", "clicked hints HR@10", VALID, "candidates")  # fmt: skip
 SPLITS = ("all", "warm", "tail", "cold", "test day 1", "test day 2")
-MarkdownTable = list[str]
 
 
 class Figures:
@@ -63,18 +62,18 @@ def by_market(quality: Quality) -> dict[str, list[Row]]:
 
 def show(part: Part, console: Console) -> None:
     figures = Figures(part.rows)
-    table = Table(
-        title=f"{part.market}, seed {part.seed}: {part.cases:,} cases of {part.shoppers:,} shoppers",
-        header_style="bold",
-    )
-    shown = [metric for metric in (*COLUMNS, *MORE) if figures.has(metric)][:8]
-    for column in ("contender", *shown, f"{PRIMARY} over {part.base}"):
-        table.add_column(column)
-    for name in figures.models():
-        cells = [_value(figures.of(name, metric), interval=metric == PRIMARY) for metric in shown]
-        style = "bold" if name in part.models else "dim" if name == CEILING else ""
-        table.add_row(name, *cells, _value(figures.of(name, GAIN), sign=True), style=style)
-    console.print(table)
+    title = f"{part.market}, seed {part.seed}: {part.cases:,} cases of {part.shoppers:,} shoppers"
+    for columns, heading in ((COLUMNS, title), (MORE, "beyond hits")):
+        shown = [metric for metric in columns if figures.has(metric)]
+        table = Table("contender", *shown, title=heading, header_style="bold")
+        if columns == COLUMNS:
+            table.add_column(f"{PRIMARY} over {part.base}")
+        for name in figures.models():
+            cells = [_value(figures.of(name, metric), interval=metric == PRIMARY) for metric in shown]
+            gain = [_value(figures.of(name, GAIN), sign=True)] if columns == COLUMNS else []
+            style = "bold" if name in part.models else "dim" if name == CEILING else ""
+            table.add_row(name, *cells, *gain, style=style)
+        console.print(table)
     for fact in part.facts:
         console.print(f"{fact.name}: {fact.value:.3f}")
 

@@ -34,7 +34,7 @@ from training.yardstick.results import VALID, Fact, Fitted, Part, Row
 DAY_MS = 86_400_000
 TEST_DAYS = 2
 BASELINES = (
-    "popularity-all popularity-7d popularity repeats session-bigrams user-bigrams item-sessions item-users query-sessions"
+    "popularity-all popularity-7d popularity repeats session-bigrams user-bigrams item-sessions item-users category-users query-sessions"
     " query-users tfidf template two-tower blend"
 ).split()
 """All but zero-shot, which takes hours for all shoppers: it is run with --shoppers 500."""
@@ -136,10 +136,8 @@ def _fit_and_ask(ranker: Ranker, log: Log, cases: Sequence[Case]) -> tuple[list[
     ranker.fit(log)
     between = time.perf_counter()
     lists = asked(ranker, cases, PLACES)
-    setting = getattr(ranker, "setting", "")
-    window = getattr(ranker, "window", None)
-    shown = f"{setting or ''}{f' window {window:g} d' if window else ''}".strip()
-    return lists, Fitted(ranker.name, shown, round(between - begun, 2), round(time.perf_counter() - between, 2))
+    chosen = str(ranker) if type(ranker).__str__ is not object.__str__ else ""
+    return lists, Fitted(ranker.name, chosen, round(between - begun, 2), round(time.perf_counter() - between, 2))
 
 
 def _ceiling(market: Path, cases: Sequence[Case]) -> list[tuple[str, ...]] | None:

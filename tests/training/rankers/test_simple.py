@@ -12,7 +12,7 @@ from training.rankers import CONTENDERS, SIMPLE, contenders
 from training.rankers.bigrams import Bigrams, Setting
 from training.rankers.newest import ByShopper, newest_in_cases, newest_in_log
 from training.rankers.repeats import RepeatRates
-from training.rankers.scores import Following, shares
+from training.rankers.scores import Following, Window, shares
 
 HOUR_MS = 3_600_000
 
@@ -101,8 +101,8 @@ def test_hints_searches_are_context_and_never_what_is_foretold():
         **{f: getattr(log, f) for f in log.__dataclass_fields__} | {"by_themselves": np.array([True, False, True])}
     )
     by_shopper = ByShopper.of(hinted)
-    assert shares(by_shopper, 3, None).tolist() == [0.5, 0, 0.5]
-    learned = Bigrams("session").learn(hinted, by_shopper)
+    assert shares(by_shopper, 3, Window()).tolist() == [0.5, 0, 0.5]
+    learned = Bigrams("session").learn(hinted, by_shopper, Window())
     last = learned.steps[1]
     assert [(int(i) // 2, last.share[i].indices.tolist()) for i in np.flatnonzero(last.seen)] == [(1, [2])]
 
@@ -120,10 +120,10 @@ def test_back_off_is_interpolated_as_witten_and_bell_wrote():
     moments = newest_in_cases(
         [case((START_MS, "x"), as_of_ms=START_MS + 1)], log.categories, {t: i for i, t in enumerate(log.texts)}
     )
-    scores = rule.scores(rule.learn(log, by_shopper), moments, Setting(1.0, 0.0), texts)
-    whole = scores.found.toarray()[0] + scores.rest[0] * shares(by_shopper, texts, None)
+    scores = rule.scores(rule.learn(log, by_shopper, Window()), moments, Setting(1.0, 0.0), texts)
+    whole = scores.found.toarray()[0] + scores.rest[0] * shares(by_shopper, texts, Window())
     # Three followers, two of them distinct: P(a | x) = (2 + 2 P(a)) / (3 + 2).
-    popular = dict(zip(log.texts, shares(by_shopper, texts, None), strict=True))
+    popular = dict(zip(log.texts, shares(by_shopper, texts, Window()), strict=True))
     assert whole[log.texts.index("a")] == pytest.approx((2 + 2 * popular["a"]) / 5)
     assert whole.sum() == pytest.approx(1)
 
@@ -165,7 +165,7 @@ def test_a_query_that_only_the_shopper_knows_may_be_repeated(log: Log):
 
 
 def test_followers_are_shares_of_all_followers():
-    following = Following.of(np.array([0, 0, 0, 2]), np.array([1, 1, 0, 1]), 3, 2)
+    following = Following.of(np.array([0, 0, 0, 2]), np.array([1, 1, 0, 1]), 3, 2, np.ones(4))
     assert following.share.toarray().tolist() == [[pytest.approx(1 / 3), pytest.approx(2 / 3)], [0, 0], [0, 1]]
     assert following.seen.tolist() == [3, 0, 1]
     assert following.distinct.tolist() == [2, 0, 1]
@@ -196,3 +196,19 @@ def test_ranking_before_fitting_says_so():
     with pytest.raises(RuntimeError, match="call fit"):
         ranker.rank([], 10)
     assert msgspec.structs.asdict(hidden(case(as_of_ms=1)))["next"] == ""
+
+
+def test_a_half_life_halves():
+    weights = Window(half_life_days=2).weights(np.array([0, 2, 4]) * DAY_MS, 4 * DAY_MS)
+    assert weights.tolist() == [0.25, 0.5, 1]
+    assert Window(days=3).weights(np.array([0, 2, 4]) * DAY_MS, 4 * DAY_MS).tolist() == [0, 1, 1]
+
+
+def test_settings_are_chosen_on_the_last_days_of_the_log_and_not_later():
+    """Fashion changed three days before the end: a short memory is right, and a popularity of the whole log is wrong."""
+    events = [search(f"u{i}", START_MS + i * HOUR_MS, f"old {i % 12}") for i in range(20 * 24)]
+    events += [search(f"v{i}", START_MS + 20 * DAY_MS + i * HOUR_MS // 4, f"new {i % 12}") for i in range(4 * 96)]
+    (ranker,) = contenders(["popularity"])
+    ranker.fit(log_of(events))
+    assert str(ranker.window) != "whole log"  # pyright: ignore[reportAttributeAccessIssue]
+    assert all(query.startswith("new") for query in ranker.rank([Case("x", START_MS, {}, (), "", ())], 10)[0])
