@@ -94,19 +94,19 @@ def plot(figures: Sequence[Figures], folder: Path) -> list[Path]:
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
-    decay, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    decay, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     for number, each in enumerate(figures):
         weeks = range(1, len(each.daily_by_week) + 1)
         axes.plot(weeks, each.daily_by_week, "-o", color=f"C{number}", label=f"{each.name}, rebuilt daily")
         axes.plot(weeks, each.frozen_by_week, "--o", color=f"C{number}", label=f"{each.name}, frozen", mfc="white")
     axes.set(xlabel="week after the freeze", ylabel="HR@10 of popularity", xticks=range(1, 4), ylim=(0, None))
-    axes.legend(fontsize=6)
-    head, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    decay.legend(loc="outside right upper", fontsize=7)
+    head, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     for each in figures:
         ranks = [rank for rank in RANKS if rank <= each.distinct_queries]
         axes.plot(ranks, each.by_rank[: len(ranks)], "-o", ms=3, label=each.name)
     axes.set(xscale="log", xlabel="most frequent queries", ylabel="share of searches", ylim=(0, 1))
-    axes.legend(fontsize=7)
+    head.legend(loc="outside right upper", fontsize=7)
     paths = [folder / "market-decay.svg", folder / "market-head.svg"]
     for figure, path in zip((decay, head), paths, strict=True):
         figure.savefig(path, metadata={"Date": None})
