@@ -9,8 +9,8 @@ same command given again after a kill makes the shards that are missing, of the 
 """
 
 import json
+import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -40,6 +40,8 @@ from transforms.read_plan import ReadPlan, ReadSettings, plan_read
 T = TypeVar("T")
 BATCH = 8_000
 TEST_DAYS = 2
+IN_MEMORY = threading.Lock()
+"""Of a process: held while a shard's records are in memory. Prism begins all shards at once, in threads of which one can run."""
 
 
 class SampleOptions(msgspec.Struct, frozen=True):
@@ -91,7 +93,7 @@ def make(options: SampleOptions, out: str, argv: Sequence[str] = ()) -> Summary:
         return _read(f"{out}/samples.json", Summary)
     missing = [shard for shard in range(options.shards) if not FileSystems.exists(note_of(out, shard))]
     if missing:
-        plan = replace(plan_read(_reading(asked)), ends=asked.events_until)
+        plan = replace(plan_read(reading(asked)), ends=asked.events_until)
         beam_workarounds.treat_unknown_progress_as_no_split()
         with ExitStack() as stack:
             runner = stack.enter_context(runner_options(PipelineOptions(list(argv))))
@@ -151,20 +153,28 @@ class ReadEventsOf(beam.DoFn):
             DeadLetterLimits(1.0, 0),
             self._asked.log_clock,  # type: ignore[arg-type]
         )
-        yield from event_parcels(_reading(self._asked), self._plan, element, decoder, options.shards)
+        yield from event_parcels(reading(self._asked), self._plan, element, decoder, options.shards)
 
 
 def query_counts(parcels: Iterable[bytes], asked: Asked) -> Partial:
     counter = FactsCounter(asked.test_from_ms)
-    for records in records_of(parcels)[0]:
-        counter.add(life_of(records))
+    with IN_MEMORY:
+        for records in records_of(parcels)[0]:
+            counter.add(life_of(records))
     return counter.found
 
 
 def make_shard(keyed: tuple[int, Iterable[bytes]], facts: QueryFacts, asked: Asked, out: str) -> int:
     """Writes one shard's files; returns its number."""
-    shard, parcels = keyed
-    rules, made = rules_of(asked), Made()
+    with IN_MEMORY:
+        made, counts = samples_of(keyed[1], facts, rules_of(asked))
+        write_shard(out, keyed[0], made, counts)
+    return keyed[0]
+
+
+def samples_of(parcels: Iterable[bytes], facts: QueryFacts, rules: SampleRules) -> tuple[Made, Counts]:
+    """Of one shard."""
+    made = Made()
     shoppers, dropped = records_of(parcels)
     for records in shoppers:
         add(made, make_samples(life_of(records), rules, facts))
@@ -179,10 +189,9 @@ def make_shard(keyed: tuple[int, Iterable[bytes]], facts: QueryFacts, asked: Ask
         think_test=len(made.think["test"]),
         cases=len(made.cases),
         short_lists=sum(len(sample.labels) < rules.list_length for sample in lists),
-        dropped=dict(+(made.dropped + Counter(dropped))),
+        dropped=dict(sorted((made.dropped + dropped).items())),
     )
-    write_shard(out, shard, made, counts)
-    return shard
+    return made, counts
 
 
 def add(made: Made, more: Made) -> None:
@@ -251,7 +260,7 @@ def _of_archive(options: SampleOptions) -> Asked:
         {partition: of_partition[-1].next_offset for partition, of_partition in spans(events).items()},
         {partition: of_partition[-1].next_offset for partition, of_partition in spans(exposures).items()},
     )
-    plan = plan_read(_reading(asked))
+    plan = plan_read(reading(asked))
     assert plan.ends is not None
     return msgspec.structs.replace(asked, events_until=dict(plan.ends))
 
@@ -271,7 +280,7 @@ def _errors(options: SampleOptions) -> list[str]:
     return wrong
 
 
-def _reading(asked: Asked) -> ReadSettings:
+def reading(asked: Asked) -> ReadSettings:
     return ReadSettings(
         {"bootstrap.servers": ""},
         asked.topic,

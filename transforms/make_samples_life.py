@@ -128,7 +128,7 @@ def day_of(time_ms: int) -> int:
 def _distinct(pages: Iterable[Exposure], dropped: Counter[str]) -> list[Exposure]:
     """A page that was logged when shown and again when clicked is one: the record with more clicks counts."""
     found: dict[str, Exposure] = {}
-    for page in sorted(pages, key=lambda page: (page.time_ms, page.id, -len(page.clicked))):
+    for page in sorted(pages, key=lambda page: (page.time_ms, page.id, -len(page.clicked), page.clicked, page.hints)):
         known = found.get(page.id)
         if known is None or len(page.clicked) > len(known.clicked):
             found[page.id] = page

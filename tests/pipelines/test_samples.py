@@ -3,6 +3,7 @@
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from typer.testing import CliRunner
@@ -10,12 +11,16 @@ from typer.testing import CliRunner
 from cli.samples import app
 from inference.prompt import build_prompt
 from local.prism import Prism
-from pipelines.samples import SampleOptions, Summary, make
+from pipelines.samples import ReadEventsOf, SampleOptions, Summary, make, reading, rules_of, samples_of
 from schemas import BehaviourEvent, Exposure, Item
 from tests.integration.sample_archives import archive_events, archive_pages, of_events, of_pages
 from training.sample_files import read_case_rows, read_direct, read_think
+from transforms import make_samples_log
 from transforms.archive import Rolling
 from transforms.log_position import RecordsLost
+from transforms.make_samples_facts import QueryFacts
+from transforms.make_samples_log import page_parcels
+from transforms.read_plan import plan_read
 
 T0 = 1_764_547_200_000
 """2025-12-01T00:00Z"""
@@ -119,6 +124,26 @@ def test_the_same_archive_and_options_make_the_same_bytes_in_other_files_and_aft
         "a shard that is done is not made again"
     )
     assert make(options(archive), str(again), ["--runner=none"]) == expected, "a folder that is whole needs no runner"
+
+
+def test_in_which_order_a_runner_hands_out_parcels_changes_nothing(
+    archive: Path, made: tuple[Path, Summary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make_samples_log, "PARCEL_RECORDS", 100)
+    asked = made[1].asked
+    parcels = [
+        each.parcel for p, end in asked.exposures_until.items() for each in page_parcels(str(archive), p, end, 1)
+    ]
+    of_events_in = ReadEventsOf(
+        msgspec.structs.replace(asked, options=options(archive, shards=1)), plan_read(reading(asked))
+    )
+    parcels += [each.parcel for p in asked.events_until for each in of_events_in.process(p)]
+    assert len(parcels) > 20
+    facts = QueryFacts(dict.fromkeys(QUERIES, ""))
+    there = samples_of(parcels, facts, rules_of(asked))
+    Random(3).shuffle(parcels)
+    again = samples_of(parcels, facts, rules_of(asked))
+    assert msgspec.json.encode(there) == msgspec.json.encode(again)
 
 
 def test_what_was_archived_after_the_first_try_is_not_read_by_the_second(tmp_path: Path) -> None:
