@@ -11,7 +11,7 @@ from typing import NamedTuple
 from simulation.missions.departments import DEPARTMENTS, LEADERS, PARTS, SMALL, SYNONYMS
 
 CATEGORIES_PER_DEPARTMENT = 24
-HEAD = 3.0
+HEAD = 2.0
 """The r-th category of the shop is wanted (r + HEAD)^-1.5 as much."""
 VOWELS = "aeiou"
 _PLAIN_NAME = re.compile(r"[A-Z][A-Za-z0-9'-]*( [A-Za-z0-9'-]+){0,3}")

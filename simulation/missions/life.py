@@ -18,7 +18,7 @@ from simulation.missions.visit import MissionsVisit
 if TYPE_CHECKING:
     from simulation.missions import Missions
 
-RATE, MOST = 0.185, 0.8
+RATE, MOST = 0.195, 0.8
 AGAIN = 0.42
 """Chance factor of one more visit on the same day."""
 WEEK = (0.9, 0.88, 0.9, 0.95, 1.05, 1.2, 1.12)

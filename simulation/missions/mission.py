@@ -30,7 +30,7 @@ from simulation.missions.wording import (
     texts,
 )
 
-TOLD_NOW, TOLD_BEFORE = 0.02, 0.12
+TOLD_NOW, TOLD_BEFORE = 0.02, 0.08
 """What remains of the weight of words that were searched in this visit; in an earlier one."""
 STAY, BOUGHT, DROPPED = range(3)
 

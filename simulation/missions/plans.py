@@ -16,7 +16,7 @@ from simulation.missions.trends import Day
 from simulation.missions.wording import ACCESSORY, FORMS, REFILL, START, Parts, names_of, texts
 
 MISSION, COMPLEMENT, RAN_OUT, HOBBY, NEW = range(5)
-LAST, OTHER, DUE, OUT, HOBBIES, BLUE = 5.0, 1.2, 4.0, 4.0, 0.18, 2.2
+LAST, OTHER, DUE, OUT, HOBBIES, BLUE = 5.0, 1.2, 4.0, 4.0, 0.13, 2.2
 """Weights of the mission of the last search, of another one, of a complement, of what ran out, of a hobby, of something out of the blue."""
 FINISHED = 0.05
 """What remains of the weight of a category out of the blue that was bought or given up lately, or is wanted now."""

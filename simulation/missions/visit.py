@@ -18,7 +18,7 @@ from simulation.missions.wording import BUY, COMPARE, REFILL, RESEARCH, RT, TYPO
 
 if TYPE_CHECKING:
     from simulation.missions.life import MissionsLife
-LEAVES, ENDS, HOME, SATISFIED, RETYPED = 0.06, 0.4, 0.27, 0.45, 0.75
+LEAVES, ENDS, HOME, SATISFIED, RETYPED = 0.06, 0.4, 0.3, 0.45, 0.75
 """Chances: to leave a page without a search; that a search is the visit's last; to go on by way of the home page; that a clicked hint was enough; that
 a slip of the hand is typed again."""
 CLICKS = ((0.3, 0), (0.7, 1), (0.91, 2), (1.0, 3))
@@ -42,7 +42,7 @@ class MissionsVisit:
         self._now = start_ms
         self._day = self._law.trends.day((start_ms - self._law.start_ms) // DAY_MS)
         self._mood = drawn(MOODS, dice())
-        self.openness = 0.45 + 0.55 * dice()
+        self.openness = 0.5 + 0.6 * dice()
         self.thrift = dice() * (1.0, 0.7, 0.35)[life.plans.taste.habits.level] + 0.3 * self._mood.bargain
         self._eager = 0.6 + 0.8 * dice()
         self._home, self._followed, self._searches = True, False, 0

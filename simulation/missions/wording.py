@@ -25,7 +25,22 @@ _FORMS = {
 STYLES = ({}, {BT: 1.8, BAT: 1.3, BM: 1.5, OT: 1.8, AT: 0.5}, {AT: 2.0, BAT: 1.3, BT: 0.6, PT: 1.3})
 """What a shopper is given to: nothing, brands, attributes."""
 BARGAIN = {PT: 3.0}
-TYPO = 0.06
+TYPO = 0.095
+_BESIDE = {
+    "a": "s",
+    "e": "wr",
+    "i": "uo",
+    "o": "ip",
+    "u": "yi",
+    "n": "mb",
+    "m": "n",
+    "r": "et",
+    "s": "ad",
+    "t": "ry",
+    "l": "k",
+    "c": "xv",
+}
+"""Letters of the keys beside a key."""
 _FIRST = (0.15, 0.96)
 """Chance that the brand comes first, by habit."""
 
@@ -125,19 +140,23 @@ def names_of(category: Category, habits: Habits) -> list[tuple[str, float]]:
 
 
 def mistyped(query: str, rng: Random) -> str:
-    """A letter left out, doubled, or two changed about, within the longest word; what is too short comes out right."""
+    """A letter left out, doubled, struck beside, or two changed about, within one word; what is too short comes out right."""
     words = query.split()
-    longest = max(words, key=len)
-    if not may_slip(query):
+    long = [i for i, word in enumerate(words) if _may_slip(word)]
+    if not long:
         return query
-    slips = slips_of(longest)
-    words[words.index(longest)] = slips[int(rng.random() * len(slips))]
+    at = long[int(rng.random() * len(long))]
+    slips = slips_of(words[at])
+    words[at] = slips[int(rng.random() * len(slips))]
     return " ".join(words)
 
 
 def may_slip(query: str) -> bool:
-    longest = max(query.split(), key=len)
-    return len(longest) >= 4 and longest.isalpha()
+    return any(map(_may_slip, query.split()))
+
+
+def _may_slip(word: str) -> bool:
+    return len(word) >= 4 and word.isalpha()
 
 
 def slips_of(word: str) -> list[str]:
@@ -145,4 +164,5 @@ def slips_of(word: str) -> list[str]:
     left_out = [word[:i] + word[i + 1 :] for i in places]
     doubled = [word[:i] + word[i] + word[i:] for i in places if i % 2]
     changed = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in places if word[i] != word[i + 1]]
-    return left_out + doubled + changed
+    struck = [word[:i] + letter + word[i + 1 :] for i in places for letter in _BESIDE.get(word[i], "")]
+    return left_out + doubled + changed + struck
