@@ -183,7 +183,8 @@ class NearlineSettings:
             wrong.append(f"--block_list: no file {self.block_list}")
         if self.generates and self.allow_list not in (AUTO, NONE):
             try:
-                AllowList.read(self.allow_list)
+                if not AllowList.read(self.allow_list).rows:
+                    wrong.append(f"--allow_list: {self.allow_list} allows no query; count it with fewer --shoppers")
             except BadAllowList as error:
                 wrong.append(f"--allow_list: {error}")
         return wrong + [f"--trigger_{message}" for message in self.policy().errors()]

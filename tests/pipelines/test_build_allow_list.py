@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cli.allow_list import app
-from inference.allow_list import AllowList
+from inference.allow_list import AllowedQuery, AllowList
 from inference.output import normalise
 from pipelines.build_allow_list import build_allow_list
+from pipelines.options import NearlineSettings
 from schemas import BehaviourEvent, Exposure, Item
 from schemas.codec import decoder_for, encoder_for
 from transforms.archive_columns import Columns, event_columns, exposure_columns
@@ -148,3 +149,16 @@ def test_the_command_writes_the_file_and_says_what_it_holds(tmp_path: Path):
 def test_an_archive_that_is_not_there_is_said(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="no events in the archive"):
         build_allow_list(str(tmp_path))
+
+
+@pytest.mark.parametrize("held", ["nothing", "no query", "five"])
+def test_a_job_whose_list_cannot_serve_does_not_start(tmp_path: Path, held: str):
+    if held != "nothing":
+        rows = [AllowedQuery(f"tv {n}", f"tv {n}", 5) for n in range(5 * (held == "five"))]
+        AllowList.of(rows).write(tmp_path / "list")
+    job = NearlineSettings(
+        bootstrap="b:1", store="redis://s:1", model_server="http://m", allow_list=str(tmp_path / "list")
+    )
+    said = [each for each in job.errors() if each.startswith("--allow_list")]
+    assert len(said) == (held != "five")
+    assert all(str(tmp_path) in each for each in said)
