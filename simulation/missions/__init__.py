@@ -20,8 +20,8 @@ from simulation.missions.trends import Trends
 
 
 class Missions:
-    """A `simulation.law.Law`. drift: 0 nothing moves; 1: popularity frozen for three weeks loses about
-    a quarter of its hits (trends.py)."""
+    """A `simulation.law.Law`. drift: 0 nothing moves; 1: popularity frozen for one to three weeks loses
+    a fifth to a quarter of its hits (trends.py)."""
 
     name = "missions"
 
