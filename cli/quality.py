@@ -13,8 +13,8 @@ def quality(
     samples: Path = typer.Option(
         None, help="Folder of samples whose cases are judged; without it they are made from the archive."
     ),
-    model: list[Path] = typer.Option(
-        [], help="A bundle, models/NAME/VERSION; may be given again. The first one is the judged one."
+    model: list[str] = typer.Option(
+        [], help="A bundle, models/NAME/VERSION; or NAME=BUNDLE; may be given again. The first one is judged."
     ),
     out: Path = typer.Option(
         Path("build/quality"), help="Folder for quality.json, quality.md and pictures; markets gather there."
@@ -31,12 +31,12 @@ def quality(
     from rich.console import Console
 
     from training.yardstick.report import show, write
-    from training.yardstick.run import BASELINES, Plan, run
+    from training.yardstick.run import BASELINES, Entrant, Plan, run
 
     plan = Plan(
         market=market,
         samples=samples,
-        models=tuple(model),
+        models=tuple(Entrant(Path(bundle), name) for name, _, bundle in (each.rpartition("=") for each in model)),
         baselines=tuple(filter(None, baselines.split(","))) or tuple(BASELINES),
         out=out,
         shoppers=shoppers or None,

@@ -47,10 +47,10 @@ Answers = tuple[Written, ...]
 
 
 class ModelRanker:
-    def __init__(self, bundle: ModelBundle, cache: Path, lists: int = LISTS, free: bool = False):
+    def __init__(self, bundle: ModelBundle, cache: Path, lists: int = LISTS, free: bool = False, name: str = ""):
         """`cache`: folder for what the model wrote. `lists`: with 1 only the served list is decoded, in a third of the time.
-        `free`: without the bundle's allow-list, which is what serves."""
-        self.name = f"{bundle.card.name}/{bundle.card.version}{' free' if free else ''}"
+        `free`: without the bundle's allow-list, which is what serves. `name` in tables; empty: the bundle's."""
+        self.name = name or f"{bundle.card.name}/{bundle.card.version}{' free' if free else ''}"
         self.seed = bundle.card.seed
         self._bundle, self._cache, self._lists = bundle, cache, lists
         self._popular: list[str] = []

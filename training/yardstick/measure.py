@@ -28,6 +28,7 @@ from training.yardstick.similarity import WIDTH, embeddings
 CEILING = "ceiling"
 """Not a contender: the law's own likeliest queries, which know the shopper's mind."""
 POPULARITY = "popularity"
+COMPARED = ("HR@10", "HR@3", "HR@1", "NDCG@10", "HR@30")
 RESERVED = {10: 3, 30: 10}
 """Budget of candidates -> places of it that an added channel gets; the base keeps the rest."""
 
@@ -84,6 +85,7 @@ def measure(judged: Judged) -> Measurement:
         rows += _figures(split, means)
         if base:
             rows += _gains(split, means, base)
+        rows += _over_other_models(split, means, judged.models)
         for name in channels:
             both = _means(resamples, with_channel[name], mask)
             for budget in RESERVED:
@@ -114,7 +116,7 @@ def _figures(split: str, means: Mapping[str, _Columns]) -> list[Measured]:
 def _gains(split: str, means: Mapping[str, _Columns], base: str) -> list[Measured]:
     rows = []
     for name, of_name in means.items():
-        for metric in ("HR@10", "HR@3", "HR@30", "NDCG@10"):
+        for metric in COMPARED:
             if name != base:
                 gain = of_name.means.difference(of_name.column[metric], means[base].means, means[base].column[metric])
                 rows.append(Measured(split, name, f"{metric} gain over best baseline", gain))
@@ -122,6 +124,17 @@ def _gains(split: str, means: Mapping[str, _Columns], base: str) -> list[Measure
             other = means[POPULARITY]
             gain = of_name.means.difference(of_name.column[PRIMARY], other.means, other.column[PRIMARY])
             rows.append(Measured(split, name, GAIN_OVER_POPULARITY, gain))
+    return rows
+
+
+def _over_other_models(split: str, means: Mapping[str, _Columns], models: Sequence[str]) -> list[Measured]:
+    """The first model against each of the others."""
+    rows = []
+    for metric in COMPARED:
+        for other in models[1:]:
+            first, second = means[models[0]], means[other]
+            gain = first.means.difference(first.column[metric], second.means, second.column[metric])
+            rows.append(Measured(split, other, f"{metric} gain of {models[0]} over it", gain))
     return rows
 
 

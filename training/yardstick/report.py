@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.yardstick.bootstrap import Estimate
-from training.yardstick.measure import CEILING, RESERVED
+from training.yardstick.measure import CEILING, COMPARED, RESERVED
 from training.yardstick.metrics import PRIMARY
 from training.yardstick.results import DRAWS, GAIN, VALID, Part, Quality, Row, read_parts, together, write_part
 
@@ -114,6 +114,12 @@ def _section(name: str, figures: Figures, part: Part | None, pictures: Sequence[
     if added:
         heads = [f"{given} of {k} places" for k, given in RESERVED.items()]
         lines += ["Added to the best baseline, at the same number of candidates:\n", _table(["", *heads], [[n, *(_value(figures.of(n, m), sign=True) for m in budgets.values())] for n in added])]  # fmt: skip
+    if part and len(part.models) > 1:
+        first, *others = part.models
+        compared = [
+            [n, *(_value(figures.of(n, f"{m} gain of {first} over it"), sign=True) for m in COMPARED)] for n in others
+        ]
+        lines += [f"{first} over other models:\n", _table(["", *COMPARED], compared)]
     ages = figures.metrics("HR@10 at age")
     aged = [n for n in models if any(figures.of(n, m) for m in ages)]
     if aged:

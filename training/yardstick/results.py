@@ -68,6 +68,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     seed: str
     null: bool
     real: bool = False
+    whole: bool = True
+    """All shoppers were asked; else the part is shown, and no target rests on it."""
     direct: str
     """The model that is judged; empty where none was."""
     models: tuple[str, ...]
@@ -136,7 +138,7 @@ def over_all_draws(rows: Sequence[Row]) -> list[Row]:
 def targets(parts: Sequence[Part], rows: Sequence[Row]) -> tuple[Target, ...]:
     """Those for which there are figures. Over draws where there are several, else by market; the worst market counts."""
     direct = {part.direct for part in parts if part.direct}
-    null, real = {p.market for p in parts if p.null}, {p.market for p in parts if p.real}
+    null, real = {p.market for p in parts if p.null and p.whole}, {p.market for p in parts if p.real}
     several = {(row.market, row.metric, row.model) for row in rows if row.seed == DRAWS}
     judged = [
         row
@@ -147,7 +149,7 @@ def targets(parts: Sequence[Part], rows: Sequence[Row]) -> tuple[Target, ...]:
     def of(metric: str, markets: set[str]) -> list[Row]:
         return [row for row in judged if row.metric == metric and row.market in markets]
 
-    simulated = {part.market for part in parts} - null - real
+    simulated = {part.market for part in parts if part.whole} - null - real
     worst = {
         "direct_over_best_baseline": min((r.low for r in of(GAIN, simulated) if r.model in direct), default=math.nan),
         "null_gain_upper": max((r.high for r in of(GAIN_OVER_POPULARITY, null)), default=math.nan),

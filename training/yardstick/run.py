@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -40,13 +41,21 @@ BASELINES = (
 """All but zero-shot, which takes hours for all shoppers: it is run with --shoppers 500."""
 
 
+class Entrant(NamedTuple):
+    """A model."""
+
+    bundle: Path
+    name: str = ""
+    """In tables; empty: the bundle's. Models of several markets need one name to be read together."""
+
+
 @dataclass(frozen=True)
 class Plan:
     market: Path
     samples: Path | None
     """Folder whose cases are judged; None makes them from the market's archive."""
-    models: tuple[Path, ...] = ()
-    """Bundles, the one that is judged first."""
+    models: tuple[Entrant, ...] = ()
+    """The one that is judged first."""
     baselines: tuple[str, ...] = tuple(BASELINES)
     out: Path = Path("build/quality")
     shoppers: int | None = None
@@ -64,7 +73,10 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Part:
     """Raises ValueError or FileNotFoundError before any work where market, samples, models or names are not there."""
     market = read_market(plan.market)
     rankers: list[Ranker] = contenders(plan.baselines)
-    models = [ModelRanker(ModelBundle.open(path), plan.out / "written", plan.lists, plan.free) for path in plan.models]
+    models = [
+        ModelRanker(ModelBundle.open(path), plan.out / "written", plan.lists, plan.free, name)
+        for path, name in plan.models
+    ]
     log = read_log(archive_of(plan.market))
     cut_ms = market.start_ms + (market.days - TEST_DAYS) * DAY_MS
     known = log.before(cut_ms)
@@ -112,6 +124,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Part:
         market=name,
         seed=seed,
         null=market.null,
+        whole=plan.shoppers is None,
         direct=models[0].name if models else "",
         models=tuple(model.name for model in models),
         base=measured.base,
@@ -208,5 +221,5 @@ def _name(market: MarketFacts, plan: Plan) -> str:
 
 def _command(plan: Plan) -> str:
     parts = ["aigq quality", str(plan.market.name), *(["--samples", plan.samples.name] if plan.samples else [])]
-    parts += [f"--model {path}" for path in plan.models]
+    parts += [f"--model {f'{name}=' if name else ''}{path}" for path, name in plan.models]
     return " ".join([*parts, f"--shoppers {plan.shoppers}" if plan.shoppers else ""]).strip()

@@ -18,7 +18,7 @@ from training.yardstick.judges import ClickJudge, TruthJudge, agreement, click_e
 from training.yardstick.measure import CEILING
 from training.yardstick.report import Figures, write
 from training.yardstick.results import DRAWS, GAIN, VALID, Part, Quality, Row, targets, together
-from training.yardstick.run import Plan, run
+from training.yardstick.run import Entrant, Plan, run
 
 NAMES = ("popularity-7d", "popularity", "repeats", "user-bigrams", "session-bigrams")
 
@@ -32,7 +32,19 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def part(out: Path, tmp_path_factory: pytest.TempPathFactory) -> Part:
     market = write_market(tmp_path_factory.mktemp("market") / "m", shoppers=60, days=14)
     bundle = random_bundle(tmp_path_factory.mktemp("bundle"))
-    return run(Plan(market, None, (bundle.path,), NAMES, out, lists=1, similarity=False, draws=200, ages_days=(0, 3)))
+    return run(
+        Plan(
+            market,
+            None,
+            (Entrant(bundle.path), Entrant(bundle.path, "twin")),
+            NAMES,
+            out,
+            lists=1,
+            similarity=False,
+            draws=200,
+            ages_days=(0, 3),
+        )
+    )
 
 
 def test_what_follows_is_found_and_the_ceiling_is_above(part: Part):
@@ -70,6 +82,13 @@ def test_gains_are_differences(part: Part):
             assert base
             assert gain.value == pytest.approx(mine.value - base.value, abs=2e-5)
             assert gain.low <= gain.value <= gain.high
+
+
+def test_the_judged_model_is_compared_with_the_others(part: Part):
+    figures = Figures(part.rows)
+    gain = figures.of("twin", "HR@3 gain of tiny/1 over it")
+    assert gain == (0, 0, 0)
+    assert figures.of("twin", "HR@10") == figures.of("tiny/1", "HR@10")
 
 
 def test_files_hold_what_was_measured(part: Part, out: Path):
@@ -113,6 +132,8 @@ def test_targets_take_the_worst_market():
     assert (found["direct_over_best_baseline"].value, found["direct_over_best_baseline"].met) == (-0.01, False)
     assert (found["null_gain_upper"].value, found["null_gain_upper"].met) == (0.03, False)
     assert set(found) == {"direct_over_best_baseline", "null_gain_upper"}
+    some = msgspec.structs.replace(part_of("b"), whole=False)
+    assert targets([part_of("a"), some], rows)[0].value == 0.02
 
 
 def test_statistics_of_an_age_know_nothing_younger():
