@@ -15,6 +15,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 from inference.model_bundle import ModelCard
 from inference.vocabulary import END, PAD, SPECIAL_TOKENS, start_special_tokens, token_id
@@ -56,6 +57,7 @@ def open_base(source: str, mean_of_subwords: bool = True, seed: int = 1) -> Base
         raise FileNotFoundError(
             f"{source} has no config.json: a base is {SMOLLM2}, the folder of a bundle or of a Hugging Face model"
         )
+    logging.disable_progress_bar()
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **gguf)
     if gguf:  # dequantised on loading; with these two left it refuses to be saved
@@ -109,12 +111,13 @@ def with_lora(base: BaseModel, rank: int) -> "PeftModel":
     from peft import LoraConfig, get_peft_model
 
     ids = [token_id(base.tokenizer, token) for token in SPECIAL_TOKENS]
+    tables = {"embed_tokens": ids} if base.model.config.tie_word_embeddings else {"embed_tokens": ids, "lm_head": ids}
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
         lora_dropout=0.0,
         target_modules="all-linear",
-        trainable_token_indices=None if base.own else ids,
+        trainable_token_indices=None if base.own else tables,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(base.model, config)  # pyright: ignore[reportReturnType]

@@ -29,6 +29,7 @@ def optimizers(
         ],
         lr=learning_rate,
         betas=(0.9, 0.95),
+        fused=True,
     )
     if not matrices:
         return [adamw]

@@ -33,6 +33,8 @@ DAY_MS = 86_400_000
 SETTLE_MS = 3_000
 """A prompt is made so long after its newest behaviour (the trigger policy's settle)."""
 TITLES_A_ROW = 12
+FEWEST_SHOPPERS = 5
+"""A query that fewer searched is read in histories, and written in no list: mostly it is mistyped, and a rare shopper's words are nobody's hint."""
 VOCABULARY_TEXTS = 200_000
 
 
@@ -107,13 +109,14 @@ def stretches(told: Told, seed: int, plain: bool, lists: bool) -> Iterator[tuple
     log = told.log
     order = np.argsort(log.user, kind="stable")  # by shopper, and by time within
     bounds = np.flatnonzero(np.diff(log.user[order])) + 1
+    listed = _listed(log)
     for of_user in np.split(order, bounds):
         user = log.users[log.user[of_user[0]]]
         begin, end = 0, Random(f"stretches {seed} {user}").randint(1, MOST_BEHAVIOURS)
         while begin < len(of_user):
             shown = [_behaviour(log, i) for i in of_user[begin:end].tolist()]
             prompt = build_prompt(told.profiles.get(user, {}), shown, shown[-1].time_ms + SETTLE_MS, plain)
-            yield user, Text(prompt, _next_list(log, of_user[end:]) if lists else "")
+            yield user, Text(prompt, _next_list(log, of_user[end:], listed) if lists else "")
             begin, end = end, end + MOST_BEHAVIOURS
 
 
@@ -144,13 +147,19 @@ def market_told(folder: Path, test_days: int) -> Told:
     return Told(log, read_profiles(archive, cut_ms), titles, name)
 
 
-def _next_list(log: Log, rows: np.ndarray) -> str:
-    """The next searches by themselves that differ from each other as the output parser wants it."""
+def _listed(log: Log) -> np.ndarray:
+    """bool, of each behaviour: a search by themselves of a query that enough shoppers searched by themselves."""
+    own = log.is_search & log.by_themselves
+    pairs = np.unique(log.user[own].astype(np.int64) * len(log.texts) + log.text[own])
+    shoppers = np.bincount(pairs % len(log.texts), minlength=len(log.texts))
+    return own & (shoppers >= FEWEST_SHOPPERS)[log.text]
+
+
+def _next_list(log: Log, rows: np.ndarray, listed: np.ndarray) -> str:
+    """The next such searches that differ from each other as the output parser wants it."""
     found: list[str] = []
     words: list[frozenset[str]] = []
-    for row in rows:
-        if not (log.is_search[row] and log.by_themselves[row]):
-            continue
+    for row in rows[listed[rows]].tolist():
         query = log.texts[log.text[row]]
         these = frozenset(normalise(query).split())
         if these and not any(near_duplicates(these, other) for other in words):
