@@ -44,9 +44,9 @@ CHEAPER, NOT_CHEAPER = 4.0, 0.3
 """Factors after something that was too dear, on cheaper wants and on others."""
 CRAZE = 0.5
 """Weight of a craze that all of a community has, for the most open minded."""
-MORE_WORDS = 0.09
+MORE_WORDS = 0.1
 """Share of searches that say more, such as "cheap toasters for camping": the long tail, each too rare to be likely."""
-DONE = 0.05
+DONE = 0.03
 """Factor on what they searched already: it is found, and comes back by a thread's or a cycle's repeat rather than by taste."""
 REMEMBERED = 80
 """Searches; so many that only the busiest forget."""
