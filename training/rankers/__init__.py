@@ -5,8 +5,9 @@ for ranker in contenders(["popularity-7d", "user-bigrams"]):
     lists = ranker.rank(cases, 30)
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from training.log import Ranker
@@ -36,20 +37,31 @@ SIMPLE = tuple(
     if module in ("popularity", "repeats", "bigrams", "cooccurrence")
 )
 """Those that count: fitted in seconds, so statistics can be rebuilt daily."""
+BLENDED = (
+    "popularity repeats session-bigrams user-bigrams item-users category-users query-users tfidf template two-tower"
+).split()
+"""Sources of the blend's candidates."""
 _RULES = ("repeats", "bigrams", "cooccurrence")
 
 
-def contenders(names: Iterable[str]) -> list[Ranker]:
-    """New rankers, not fitted. Raises ValueError for a name that there is not. Imports only what is asked for."""
+def contenders(
+    names: Iterable[str], folder: Path = Path("build/written"), profiles: Mapping[str, Mapping[str, str]] | None = None
+) -> list[Ranker]:
+    """New rankers, not fitted. `folder` keeps what a language model wrote; `profiles` by user, as of the cut-off, are for the blend.
+    Raises ValueError for a name that there is not. Imports only what is asked for."""
     names = list(names)
     if unknown := [name for name in names if name not in CONTENDERS]:
         raise ValueError(f"no contender {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
-    return [_made(name) for name in names]
+    return [_made(name, folder, profiles) for name in names]
 
 
-def _made(name: str) -> Ranker:
+def _made(name: str, folder: Path, profiles: Mapping[str, Mapping[str, str]] | None) -> Ranker:
     module, maker, arguments = CONTENDERS[name]
     make: Callable[..., Any] = getattr(import_module(f"training.rankers.{module}"), maker)
+    if name == "blend":
+        return make(contenders(BLENDED), profiles=profiles)
+    if name == "zero-shot":
+        return make(folder)
     if module not in _RULES:
         return make(*arguments)
     from training.rankers.tuned import TunedRanker

@@ -19,7 +19,7 @@ from inference.model_bundle import ModelBundle
 from inference.output import normalise
 from simulation.market_folder import MarketFacts, archive_of, git_revision, read_market, truth_of
 from training.log import Case, Log, Ranker
-from training.log_files import exposure_cases, read_log
+from training.log_files import exposure_cases, read_log, read_profiles
 from training.rankers import contenders
 from training.rankers.model import ModelRanker
 from training.sample_files import read_cases
@@ -38,7 +38,7 @@ BASELINES = (
     "popularity-all popularity-7d popularity repeats session-bigrams user-bigrams item-sessions item-users category-users query-sessions"
     " query-users tfidf template two-tower blend"
 ).split()
-"""All but zero-shot, which takes hours for all shoppers: it is run with --shoppers 500."""
+"""All but zero-shot, which takes hours for all shoppers: it is run with --shoppers 200."""
 
 
 class Entrant(NamedTuple):
@@ -72,7 +72,7 @@ class Plan:
 def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Part:
     """Raises ValueError or FileNotFoundError before any work where market, samples, models or names are not there."""
     market = read_market(plan.market)
-    rankers: list[Ranker] = contenders(plan.baselines)
+    contenders(plan.baselines)  # a wrong name is told before the log is read
     models = [
         ModelRanker(ModelBundle.open(path), plan.out / "written", plan.lists, plan.free, name)
         for path, name in plan.models
@@ -80,6 +80,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Part:
     log = read_log(archive_of(plan.market))
     cut_ms = market.start_ms + (market.days - TEST_DAYS) * DAY_MS
     known = log.before(cut_ms)
+    rankers = contenders(plan.baselines, plan.out / "written", read_profiles(archive_of(plan.market), cut_ms))
     cases = _some(
         read_cases(plan.samples) if plan.samples else exposure_cases(archive_of(plan.market), log, cut_ms),
         plan.shoppers,
