@@ -47,7 +47,7 @@ _RULES = ("repeats", "bigrams", "cooccurrence")
 def contenders(
     names: Iterable[str], folder: Path = Path("build/written"), profiles: Mapping[str, Mapping[str, str]] | None = None
 ) -> list[Ranker]:
-    """New rankers, not fitted. `folder` keeps what a language model wrote; `profiles` by user, as of the cut-off, are for the blend.
+    """New rankers, not fitted. `folder` keeps what a language model wrote; `profiles` by user, as of the cut-off, are for the blend and the two-tower.
     Raises ValueError for a name that there is not. Imports only what is asked for."""
     names = list(names)
     if unknown := [name for name in names if name not in CONTENDERS]:
@@ -59,7 +59,9 @@ def _made(name: str, folder: Path, profiles: Mapping[str, Mapping[str, str]] | N
     module, maker, arguments = CONTENDERS[name]
     make: Callable[..., Any] = getattr(import_module(f"training.rankers.{module}"), maker)
     if name == "blend":
-        return make(contenders(BLENDED), profiles=profiles)
+        return make(contenders(BLENDED, folder, profiles), profiles=profiles)
+    if name == "two-tower":
+        return make(profiles=profiles)
     if name == "zero-shot":
         return make(folder)
     if module not in _RULES:

@@ -41,7 +41,7 @@ class Blend:
     def __init__(
         self,
         sources: Sequence[Ranker],
-        name: str = "LightGBM blend",
+        name: str = "blend",
         profiles: Mapping[str, Mapping[str, str]] | None = None,
         learned_days: float = 3.0,
         most: int = 12_000,
@@ -113,7 +113,7 @@ class Blend:
                 "fewer learned_days"
             )
         self._fit_sources(earlier)
-        learned = cases(log, chosen, {user: dict(profile) for user, profile in self.profiles.items()})
+        learned = cases(log, chosen, self.profiles)
         parts: list[tuple[Pairs, np.ndarray]] = []
         held_out: list[np.ndarray] = []
         users = np.unique(log.user[chosen.row])

@@ -11,7 +11,7 @@ DEPTH = 100
 
 
 class Fusion:
-    name = "reciprocal rank fusion"
+    name = "fusion"
 
     def __init__(self, sources: Sequence[Ranker], weights: Sequence[float] | None = None) -> None:
         """`weights` one a source, all 1 unless given."""

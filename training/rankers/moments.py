@@ -150,7 +150,7 @@ def text_numbers(log: Log) -> dict[str, int]:
     return {text: i for i, text in enumerate(log.texts)}
 
 
-def cases(log: Log, chosen: Moments, profiles: Mapping[str, dict[str, str]] | None = None) -> list[Case]:
+def cases(log: Log, chosen: Moments, profiles: Mapping[str, Mapping[str, str]] | None = None) -> list[Case]:
     """The moments as a contender sees them, with the search that followed as `next`. Profiles by user; a log has none."""
     made = []
     for row, seen in zip(chosen.row.tolist(), chosen.seen[:, ::-1].tolist(), strict=True):
@@ -158,7 +158,7 @@ def cases(log: Log, chosen: Moments, profiles: Mapping[str, dict[str, str]] | No
         behaviours = tuple(_behaviour(log, i) for i in seen if i >= 0)
         following = log.texts[log.text[row]]
         made.append(
-            Case(user, int(log.time_ms[row]), (profiles or {}).get(user, {}), behaviours, following, (following,))
+            Case(user, int(log.time_ms[row]), dict((profiles or {}).get(user, {})), behaviours, following, (following,))
         )
     return made
 

@@ -55,7 +55,7 @@ class Interest:
 
 
 class Template:
-    name = "template-aware"
+    name = "template"
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

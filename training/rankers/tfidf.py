@@ -51,7 +51,7 @@ GRID: dict[str, tuple[float, ...]] = {
 
 
 class Tfidf:
-    name = "char n-gram TF-IDF"
+    name = "tfidf"
 
     def __init__(self, min_shoppers: int = 2, weights: Weights | None = None, seed: int = 0) -> None:
         self.min_shoppers = min_shoppers

@@ -52,9 +52,9 @@ class Recipe:
 
 
 class TwoTower:
-    name = "two-tower EBR"
+    name = "two-tower"
 
-    def __init__(self, recipe: Recipe | None = None, profiles: Mapping[str, dict[str, str]] | None = None) -> None:
+    def __init__(self, recipe: Recipe | None = None, profiles: Mapping[str, Mapping[str, str]] | None = None) -> None:
         """`profiles` by user, for the training moments, because a log has none; cases bring theirs."""
         self.recipe = recipe or Recipe()
         self.profiles = profiles or {}

@@ -40,11 +40,11 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class ZeroShot:
-    name = "zero-shot SmolLM2-135M"
+    name = "zero-shot"
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Path = "build/zero_shot",
         most_cases: int = 500,
         batch: int = 16,
         most_tokens: int = 80,

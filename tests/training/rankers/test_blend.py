@@ -15,6 +15,7 @@ from tests.training.rankers.old_market import (  # fmt: skip
     small,
 )
 from training.log import Case, Log, Ranker
+from training.rankers import BLENDED, contenders
 from training.rankers.blend import Blend, Staged
 from training.rankers.features import feature_names, pairs_of
 from training.rankers.fusion import Fusion
@@ -145,3 +146,10 @@ def test_fusion_is_no_worse_than_the_weaker_source_and_keeps_the_order_of_one(fi
     assert alone.rank(small().cases[:20], 10) == fitted.sources[0].rank(small().cases[:20], 10)
     with pytest.raises(ValueError, match="one a source"):
         Fusion(fitted.sources, [1.0])
+
+
+def test_the_blend_of_the_registry_has_its_sources_and_profiles():
+    (blend,) = contenders(["blend"], profiles=small().profiles)
+    assert isinstance(blend, Blend)
+    assert [source.name for source in blend.sources] == BLENDED
+    assert blend.profiles == small().profiles
