@@ -1,4 +1,4 @@
-"""Making a model from a market or a log: `aigq pretrain`, then `aigq sft` for each arm."""
+"""Making a model from a market or a log: `aigq pretrain`, `aigq generate-labels`, then `aigq sft` for each arm."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +148,23 @@ def sft(
         )
 
     _report(work)
+
+
+@app.command()
+def generate_labels(
+    samples_folder: Path = typer.Argument(metavar="SAMPLES_FOLDER", help="As `aigq samples` writes it."),
+    model: Path = typer.Option(..., help="Folder of the pretrained bundle that says what is likely next."),
+    allow_list: Path = typer.Option(..., help="The queries it may say, as `aigq allow-list` writes them."),
+    out: Path = typer.Option(..., help="Folder for samples that `aigq sft` learns; the same command again goes on."),
+) -> None:
+    """Fills the lists of samples up with the queries that a model finds likeliest next (docs/training.md)."""
+    import training  # noqa: F401  (before torch: see its docstring)
+    from inference.allow_list import AllowList
+    from inference.model_bundle import ModelBundle
+    from training.generate_labels import generate_labels as run
+
+    made = run(samples_folder, ModelBundle.open(model), AllowList.read(allow_list), out)
+    typer.echo(f"{out}  {made.samples:,} samples, {made.generated:,} of {made.labels:,} labels generated")
 
 
 def _recipe(**settings: Any) -> Any:

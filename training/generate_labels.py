@@ -1,0 +1,111 @@
+"""Labels that a model generated (the fourth source of AIGQ eq. 4): the queries that it finds likeliest next, behind the feedback.
+
+    FOLDER/direct/split=train/*.parquet -> OUT/direct/split=train/*.parquet
+
+A sample says which one or two of a shopper's likely queries came true. Learned as they are, such short lists teach what follows the query
+before; a served list needs alternatives to each other. The pretrained model knows them: it was taught what comes next at every place
+of every history. Its likeliest queries fill the list up in their order, and where nobody clicked or searched they are all of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inference.allow_list import AllowList
+from inference.allowed_prefixes import Prefixes
+from inference.model_bundle import ModelBundle
+from inference.output import normalise
+from training.il_sft_targets import LIST_LENGTH
+from training.likeliest import Likely, likeliest
+from training.progress import say
+from training.sample_files import DIRECT
+from transforms.label_lists import Candidate, LabelList, concat, label_list
+
+MORE = 6
+"""Generated beyond a list's length: for those that say the same as a label."""
+COLUMNS = ("labels", "label_from", "label_scores", "labels_plain")
+
+
+@dataclass(frozen=True)
+class Counts:
+    samples: int = 0
+    labels: int = 0
+    generated: int = 0
+
+    def __add__(self, more: "Counts") -> "Counts":
+        return Counts(self.samples + more.samples, self.labels + more.labels, self.generated + more.generated)
+
+
+def generate_labels(samples: Path, bundle: ModelBundle, allowed: AllowList, out: Path) -> Counts:
+    """Files that are there already are not made again. Raises FileNotFoundError where there are no samples."""
+    from training.decoder import load_decoder
+
+    files = sorted(Path(samples, DIRECT, "split=train").glob("*.parquet"))
+    if not files:
+        raise FileNotFoundError(
+            f"no {samples}/{DIRECT}/split=train/*.parquet: `aigq samples --out {samples}` writes them"
+        )
+    model, prefixes = load_decoder(bundle), Prefixes.of(allowed, bundle.tokenizer)
+    total = Counts()
+    for number, file in enumerate(files, 1):
+        written = Path(out, *file.relative_to(samples).parts)
+        if not written.exists():
+            table = pq.read_table(file)
+            prompts = table["prompt"].to_pylist()
+            likely = dict(likeliest(model, bundle.tokenizer, prompts, prefixes, LIST_LENGTH + MORE))
+            made = [
+                extended(labels, sources, likely[i])
+                for i, (labels, sources) in enumerate(
+                    zip(table["labels_plain"].to_pylist(), _plain_sources(table), strict=True)
+                )
+            ]
+            _write(table, made, written)
+        total += _counted(written)
+        say(
+            f"{number} of {len(files)} files, {total.samples} samples, {total.generated} of {total.labels} labels generated"
+        )
+    return total
+
+
+def extended(plain: Sequence[str], sources: Sequence[str], likely: Sequence[Likely]) -> LabelList:
+    """The feedback of a sample, then what was generated, in the order of `label_lists`, with the model's probability as the system prior."""
+    told = {source: [q for q, of in zip(plain, sources, strict=True) if of == source] for source in ("click", "search")}
+    candidates = concat(told["click"], told["search"], generated=[each.text for each in likely])
+    return label_list(candidates, _prior(likely), _admitted, LIST_LENGTH)
+
+
+def _prior(likely: Sequence[Likely]) -> Mapping[str, float]:
+    best = max((each.log_p for each in likely), default=0.0)
+    return {normalise(each.text): exp(each.log_p - best) for each in likely}
+
+
+def _admitted(candidate: Candidate) -> bool:
+    """Feedback was admitted when the samples were made, and the model writes by the allow-list."""
+    return True
+
+
+def _plain_sources(table: pa.Table) -> list[list[str]]:
+    """`label_from` in the order of `labels_plain`."""
+    rows = zip(*(table[name].to_pylist() for name in ("labels", "label_from", "labels_plain")), strict=True)
+    return [[dict(zip(labels, sources, strict=True))[label] for label in plain] for labels, sources, plain in rows]
+
+
+def _write(table: pa.Table, made: Sequence[LabelList], path: Path) -> None:
+    for name in COLUMNS:
+        at = table.schema.get_field_index(name)
+        values = pa.array([list(getattr(each, name)) for each in made], table.schema.field(at).type)
+        table = table.set_column(at, table.schema.field(at), values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writing = path.with_suffix(".writing")
+    pq.write_table(table, writing, compression="zstd")
+    writing.replace(path)
+
+
+def _counted(path: Path) -> Counts:
+    sources = pq.read_table(path, columns=["label_from"])["label_from"].to_pylist()
+    labels = [source for row in sources for source in row]
+    return Counts(len(sources), len(labels), labels.count("generated"))
