@@ -2,10 +2,12 @@
 
 An archive's events go through the fold under each policy (a sample of shoppers, whole lives). A **look** is a moment at which a shopper
 saw the search box: an exposure, or, in an archive without any, each search. A look is a hit if the newest list that lay ready by then
-held the first search by themselves that followed within the look's day. Only lists that some look would have read are generated, by
-once for each prompt: policies share most of them.
+held the first search by themselves that followed within the look's day. Only lists that some look would have read are made.
+
+A request is a moment and how much of the shopper's life had been folded by then: what a list is made from does not depend on the policy.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,11 +19,11 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from inference.output import normalise
-from inference.prompt import build_prompt
 from interest import EMPTY, Arrival, State, TriggerPolicy, behaviours_of, expire, fold
 from schemas import BehaviourEvent
 from schemas.codec import Decoder
 from schemas.validate import Rejection
+from training.log import Case
 from transforms.archive_layout import EVENTS, EXPOSURES, files_of
 
 DAY_MS = 86_400_000
@@ -30,9 +32,11 @@ HINT_MS = 60_000
 READY_MS = 1_000
 """From as-of to readable: progress, queue and model, as bench/results/freshness.json and generation.json have it."""
 FOREVER_MS = 1 << 45
+WARM_MS = 7 * DAY_MS
+"""So long before the count begins a policy takes over from the default: of what the default decided, 14 half-lives later nothing is left."""
 
-Lister = Callable[[Sequence[str]], Mapping[str, tuple[str, ...]]]
-"""Prompts -> normalised queries of each; none for an output that is no list."""
+Lister = Callable[[Sequence[Case]], Sequence[tuple[str, ...]]]
+"""Moments -> normalised queries of each; none for an output that is no list. A case's truth is empty."""
 
 
 class Trigger(NamedTuple):
@@ -43,7 +47,8 @@ class Trigger(NamedTuple):
 
 class Request(NamedTuple):
     as_of_ms: int
-    prompt: str
+    events: int
+    """Of the shopper, in log order, that had been folded: the list is made from them."""
 
 
 class Look(NamedTuple):
@@ -56,11 +61,30 @@ class Look(NamedTuple):
 class Life:
     """One shopper: what happened, and what each policy would have asked for."""
 
+    user: str
+    from_ms: int = 0
+    """From here on it is counted; lists that were made before may still be read."""
     events: int = 0
     days: set[int] = field(default_factory=set)
     looks: list[Look] = field(default_factory=list)
+    searches: list[Look] = field(default_factory=list)
+    """Searches by themselves, each at its own moment: the harder looks, seconds after the event before."""
+    states: list[State] = field(default_factory=list)
+    """After each event."""
     requests: dict[str, list[Request]] = field(default_factory=lambda: defaultdict(list))
     """By the trigger's name, in order of as-of."""
+
+    def lists_made(self, name: str) -> int:
+        return sum(request.as_of_ms >= self.from_ms for request in self.requests[name])
+
+    def case(self, request: Request) -> Case:
+        """What a list is made from."""
+        state = self.states[request.events - 1] if request.events else EMPTY
+        return Case(self.user, request.as_of_ms, state.profile, tuple(behaviours_of(state)), "", ())
+
+
+Lists = Mapping[tuple[str, Request], tuple[str, ...]]
+"""(shopper, request) -> normalised queries; none for an output that is no list."""
 
 
 def triggers(base: TriggerPolicy, drifts: Sequence[float], pauses_s: Sequence[tuple[float, float]]) -> list[Trigger]:
@@ -86,7 +110,7 @@ def triggers(base: TriggerPolicy, drifts: Sequence[float], pauses_s: Sequence[tu
 
 
 def lives_of(archive: str, decoder: Decoder, tried: Sequence[Trigger], share: float, from_ms: int = 0) -> list[Life]:
-    """The sampled shoppers' lives, in order of their names. Looks and requests before `from_ms` are left out, the interest is not.
+    """The sampled shoppers' lives, in order of their names. Looks before `from_ms` are left out and lists before it cost nothing.
 
     `share`: of the shoppers, chosen by a hash of their names, so that every policy and every run has the same.
     """
@@ -109,7 +133,7 @@ def life_of(
     from_ms: int = 0,
 ) -> Life:
     """One shopper's life. `rows` in log order; `shown`: times of exposures, None where the log has none; `clicked`: (time, normalised hint)."""
-    life = Life()
+    life = Life(user, from_ms)
     for _, event in rows:
         if event.time_ms >= from_ms:
             life.events += 1
@@ -119,66 +143,99 @@ def life_of(
         for _, event in rows
         if event.kind == "search" and not _by_hint(event, clicked)
     ]
-    looked_at = shown if shown is not None else [time for time, _ in searches[1:]]
-    for time_ms in looked_at:
-        following = next(((at, query) for at, query in searches if at >= time_ms), None)
-        if time_ms >= from_ms and following and following[0] // DAY_MS == time_ms // DAY_MS:
-            life.looks.append(Look(time_ms, following[1]))
+    # At the very first search of a log nothing can have been made.
+    life.searches = [Look(*search) for search in searches[1:] if search[0] >= from_ms]
+    life.looks = life.searches if shown is None else list(_looks(shown, searches, from_ms))
+    life.states, made = _by_default(user, rows)
+    start = sum(arrival.clock_ms < from_ms - WARM_MS for arrival, _ in rows)
+    before = [request for request in made if request.events < start]
     for name, policy in tried:
-        made = _every_event(rows) if policy is None else _when_due(user, rows, policy)
-        life.requests[name] = [request for request in made if request.as_of_ms >= from_ms]
+        asked = _every_event(rows, start) if policy is None else _when_due(user, rows, life, start, policy)
+        life.requests[name] = [*before, *asked]
     return life
 
 
-def _when_due(user: str, rows: Sequence[tuple[Arrival, BehaviourEvent]], policy: TriggerPolicy) -> Iterator[Request]:
-    state = EMPTY
-    for arrival, event in rows:
+def _looks(shown: Sequence[int], searches: Sequence[tuple[int, str]], from_ms: int) -> Iterator[Look]:
+    for time_ms in shown:
+        following = next(((at, query) for at, query in searches if at >= time_ms), None)
+        if time_ms >= from_ms and following and following[0] // DAY_MS == time_ms // DAY_MS:
+            yield Look(time_ms, following[1])
+
+
+def _by_default(user: str, rows: Sequence[tuple[Arrival, BehaviourEvent]]) -> tuple[list[State], list[Request]]:
+    """The states after each event, and what the default policy asked for before the last one."""
+    state, states, requests = EMPTY, [], []
+    for folded, (arrival, event) in enumerate(rows):
+        state, changes, _ = fold(state, event, arrival, TriggerPolicy())
+        states.append(state)
+        requests += [Request(change.as_of_ms, folded) for change in changes]
+    return states, requests
+
+
+def _when_due(
+    user: str, rows: Sequence[tuple[Arrival, BehaviourEvent]], life: Life, start: int, policy: TriggerPolicy
+) -> Iterator[Request]:
+    """From the row `start` on."""
+    state = life.states[start - 1] if start else EMPTY
+    for folded, (arrival, event) in enumerate(rows[start:], start):
         state, changes, _ = fold(state, event, arrival, policy)
-        yield from (Request(c.as_of_ms, build_prompt(c.profile, c.behaviours, c.as_of_ms)) for c in changes)
+        yield from (Request(change.as_of_ms, folded) for change in changes)
     # What is due after the last event can hit nothing, but it costs.
     for change in expire(state, user, FOREVER_MS, policy)[1]:
-        yield Request(change.as_of_ms, build_prompt(change.profile, change.behaviours, change.as_of_ms))
+        yield Request(change.as_of_ms, len(rows))
 
 
-def _every_event(rows: Sequence[tuple[Arrival, BehaviourEvent]]) -> Iterator[Request]:
-    state: State = EMPTY
-    for arrival, event in rows:
-        state = fold(state, event, arrival, TriggerPolicy()).state
-        yield Request(arrival.clock_ms, build_prompt(state.profile, tuple(behaviours_of(state)), arrival.clock_ms))
+def _every_event(rows: Sequence[tuple[Arrival, BehaviourEvent]], start: int) -> Iterator[Request]:
+    return (Request(arrival.clock_ms, folded) for folded, (arrival, _) in enumerate(rows[start:], start + 1))
 
 
-def make_lists(lives: Iterable[Life], lister: Lister) -> dict[str, tuple[str, ...]]:
+def make_lists(lives: Iterable[Life], lister: Lister) -> Lists:
     """The lists that some look would read. An output that is no list leaves the one before it in place, so that is made next."""
-    lists: dict[str, tuple[str, ...]] = {}
-    read = [
-        [request for request in requests if request.as_of_ms + READY_MS <= look.time_ms]
+    lists: dict[tuple[str, Request], tuple[str, ...]] = {}
+    read = {
+        (life.user, name, count): life
         for life in lives
-        for requests in life.requests.values()
-        for look in life.looks
-    ]
-    while read := [requests for ready in read if (requests := _not_yet_good(ready, lists))]:
-        wanted = sorted({requests[-1].prompt for requests in read})
-        made = lister(wanted)
-        lists |= {prompt: made.get(prompt, ()) for prompt in wanted}
+        for name in life.requests
+        for count in set(_ready(life, name))
+        if count
+    }
+    while read:
+        wanted = {(user, life.requests[name][count - 1]): life for (user, name, count), life in read.items()}
+        missing = [key for key in wanted if key not in lists]
+        cases = [wanted[key].case(key[1]) for key in missing]
+        lists.update(zip(missing, lister(cases), strict=True))
+        read = {
+            (user, name, count - 1): life
+            for (user, name, count), life in read.items()
+            if count > 1 and not lists[user, life.requests[name][count - 1]]
+        }
     return lists
 
 
-def _not_yet_good(ready: list[Request], lists: Mapping[str, tuple[str, ...]]) -> list[Request]:
-    """Without the newest ones that turned out to be no lists; empty where the newest left is one."""
-    while ready and lists.get(ready[-1].prompt) == ():
-        ready = ready[:-1]
-    return [] if ready and lists.get(ready[-1].prompt) else ready
-
-
-def hits(life: Life, name: str, lists: Mapping[str, tuple[str, ...]]) -> int:
+def hits(life: Life, name: str, lists: Lists) -> int:
     """Looks at which the newest good list held the next search."""
-    ready = [r for r in life.requests[name] if lists.get(r.prompt)]
-    found, at = 0, -1
-    for look in life.looks:
-        while at + 1 < len(ready) and ready[at + 1].as_of_ms + READY_MS <= look.time_ms:
-            at += 1
-        found += at >= 0 and look.next in lists[ready[at].prompt]
+    requests, found = life.requests[name], 0
+    for look, count in zip(life.looks, _ready(life, name), strict=True):
+        good = next((made for r in reversed(requests[:count]) if (made := lists.get((life.user, r)))), ())
+        found += look.next in good
     return found
+
+
+def lists_read(lives: Iterable[Life], name: str) -> float:
+    """Share of the lists made that some look reads: who knew when shoppers look would need no more."""
+    read = made = 0
+    for life in lives:
+        requests = life.requests[name]
+        newest = {requests[count - 1] for count in _ready(life, name) if count}
+        read += sum(request.as_of_ms >= life.from_ms for request in newest)
+        made += life.lists_made(name)
+    return read / max(1, made)
+
+
+def _ready(life: Life, name: str) -> list[int]:
+    """At each look, how many of the policy's lists lay ready."""
+    as_of_ms = [request.as_of_ms for request in life.requests[name]]
+    return [bisect_right(as_of_ms, look.time_ms - READY_MS) for look in life.looks]
 
 
 def _events(archive: str, decoder: Decoder, share: float) -> Iterator[tuple[Arrival, BehaviourEvent]]:
@@ -187,7 +244,7 @@ def _events(archive: str, decoder: Decoder, share: float) -> Iterator[tuple[Arri
         table = _table(file.path, ["offset", "clock_ms", "user", "value"])
         users = table.column("user").to_pylist()
         kept = [number for number, user in enumerate(users) if user is not None and _sampled(user, share)]
-        table = table.take(kept)
+        table = table.take(pa.array(kept, pa.int64()))
         for offset, clock_ms, event in zip(
             table.column("offset").to_pylist(),
             table.column("clock_ms").to_pylist(),

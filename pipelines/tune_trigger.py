@@ -5,7 +5,7 @@ archive -> lives under every policy (trigger_lives.py) -> lists by the product's
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from inference.engine import Answer, Generated
 from inference.local_engine import LocalEngine
 from inference.model_versions import latest
 from inference.output import QueryList, QueryRules, normalise, parse_list
+from inference.prompt import build_prompt
 from interest import TriggerPolicy
 from pipelines.screen import Screen
-from pipelines.trigger_lives import Life, Trigger, hits, lives_of, make_lists, triggers
+from pipelines.trigger_lives import Life, Lists, Trigger, hits, lives_of, make_lists, triggers
 from schemas.codec import decoder_for
 from store.operations import OperationProgress
+from training.log import Case
 from training.yardstick.bootstrap import Estimate, estimate
 
 RESAMPLES = 2_000
@@ -77,21 +79,29 @@ def tune(tuning: Tuning) -> Tuned:
         raise ValueError(
             f"{tuning.archive}: no shopper of the sample saw a search box and searched; take more --shoppers"
         )
-    lists = make_lists(lives, lambda prompts: written(tuning.models, tuning.model, prompts))
+    written: dict[str, tuple[str, ...]] = {}
+
+    def lister(cases: Sequence[Case]) -> list[tuple[str, ...]]:
+        prompts = [build_prompt(case.profile, case.seen, case.as_of_ms) for case in cases]
+        if missing := sorted(set(prompts) - written.keys()):
+            written.update(write_lists(tuning.models, tuning.model, missing))
+        return [written[prompt] for prompt in prompts]
+
+    lists = make_lists(lives, lister)
     rows = rows_of(lives, tried, lists, tuning.seed)
     return Tuned(
         len(lives),
         sum(life.events for life in lives),
         sum(len(life.looks) for life in lives),
         served.version,
-        len(lists),
+        len(written),
         tuple(rows),
         cheapest(rows, tuning.keep),
     )
 
 
-def written(models: str, model: str, prompts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """prompt -> normalised queries, by the engine of the job; an output that is no list gives none."""
+def write_lists(models: str, model: str, prompts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """prompt -> normalised queries, by the engine of the job; none for an output that is no list."""
     answers: dict[str, Answer] = {}
     arrived = threading.Condition()
 
@@ -113,22 +123,21 @@ def written(models: str, model: str, prompts: Sequence[str]) -> dict[str, tuple[
                 arrived.wait_for(lambda: len(answers) == len(prompts))
     finally:
         engine.close()
-    lists = {}
-    for prompt, answer in answers.items():
-        if isinstance(answer, Generated):
-            parsed = parse_list(answer.text, QueryRules(), answer.finish)
-            if isinstance(parsed, QueryList):
-                lists[prompt] = tuple(map(normalise, parsed.queries))
-    return lists
+    return {prompt: _queries(answer) for prompt, answer in answers.items()}
 
 
-def rows_of(
-    lives: Sequence[Life], tried: Sequence[Trigger], lists: Mapping[str, tuple[str, ...]], seed: int
-) -> list[Row]:
+def _queries(answer: Answer) -> tuple[str, ...]:
+    if not isinstance(answer, Generated):
+        return ()
+    parsed = parse_list(answer.text, QueryRules(), answer.finish)
+    return tuple(map(normalise, parsed.queries)) if isinstance(parsed, QueryList) else ()
+
+
+def rows_of(lives: Sequence[Life], tried: Sequence[Trigger], lists: Lists, seed: int) -> list[Row]:
     """`tried` begins with the list at every event."""
     days = np.array([len(life.days) for life in lives], float)
     looks = np.array([len(life.looks) for life in lives], float)
-    made = {name: np.array([len(life.requests[name]) for life in lives], float) for name, _ in tried}
+    made = {name: np.array([life.lists_made(name) for life in lives], float) for name, _ in tried}
     hit = {name: np.array([hits(life, name, lists) for life in lives], float) for name, _ in tried}
     every = tried[0].name
     return [

@@ -1,15 +1,18 @@
 """What a trigger policy costs and hits is counted as a person would count it on paper."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from interest import Arrival, TriggerPolicy
-from pipelines.trigger_lives import READY_MS, Life, Look, Request, Trigger, hits, life_of, make_lists, triggers
+from pipelines.trigger_lives import READY_MS, WARM_MS, Life, Look, Request, Trigger, hits, life_of, make_lists, triggers
 from schemas import BehaviourEvent
+from training.log import Case
 
 SECOND, DAY = 1_000, 86_400_000
 NOON = 20_000 * DAY + DAY // 2
 EVERY = Trigger("every event", None)
 DEFAULT = Trigger("default", TriggerPolicy())
+WORDS = "tripod laptop camera sofa lamp phone drone router printer shaver blender".split()
 
 
 def rows(*searches: tuple[int, str]) -> list[tuple[Arrival, BehaviourEvent]]:
@@ -47,30 +50,69 @@ def test_a_session_gets_one_list_half_an_hour_after_it():
     assert second.as_of_ms == NOON + 4_000 * SECOND + 1_800 * SECOND
 
 
-def lister(lists: dict[str, tuple[str, ...]], asked: list[str]):
-    def made(prompts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        asked.extend(prompts)
-        return {prompt: lists[prompt] for prompt in prompts if prompt in lists}
+def test_searches_by_themselves_are_looks_of_their_own_kind():
+    searches = rows((NOON, "usb hub"), (NOON + 70 * SECOND, "hint"), (NOON + 99 * SECOND, "tv"))
+    life = life_of("u", searches, [EVERY], [NOON - SECOND], [(NOON + 60 * SECOND, "hint")])
+    assert life.searches == [Look(NOON + 99 * SECOND, "tv")]
+
+
+def test_what_was_made_before_the_count_is_read_and_costs_nothing():
+    twice = rows((NOON, "usb hub"), (NOON + DAY, "tv"))
+    life = life_of("u", twice, [EVERY], None, [], from_ms=NOON + DAY)
+    assert (life.lists_made("every event"), life.events, life.looks) == (1, 1, [Look(NOON + DAY, "tv")])
+    lists = make_lists([life], lambda cases: [("tv",) for _ in cases])
+    assert hits(life, "every event", lists) == 1
+
+
+def test_a_policy_takes_over_from_the_default_a_week_before_the_count():
+    never = Trigger("never", replace(TriggerPolicy(), evidence=1e300))
+    from_ms = NOON + WARM_MS
+    each_day = rows(*((NOON + day * DAY - 6 * SECOND, word) for day, word in enumerate(WORDS, -2)))
+    life = life_of("u", each_day, [EVERY, DEFAULT, never], None, [], from_ms)
+    assert [request.events for request in life.requests["never"]] == [1, 2, 3]
+    assert life.requests["default"][:3] == life.requests["never"]
+    assert len(life.requests["default"]) == 11
+    assert (life.lists_made("every event"), life.lists_made("default"), life.lists_made("never")) == (1, 1, 0)
+
+
+def lister(lists: dict[int, tuple[str, ...]], asked: list[int]):
+    """By the number of events that a list is made from."""
+
+    def made(cases: Sequence[Case]) -> list[tuple[str, ...]]:
+        asked.extend(len(case.seen) for case in cases)
+        return [lists[len(case.seen)] for case in cases]
 
     return made
 
 
+def one_look(*requests: Request) -> Life:
+    life = life_of("u", rows(*((NOON - DAY + n * SECOND, f"q{n}") for n in range(4))), [], None, [])
+    life.looks = [Look(NOON, "tv")]
+    life.requests["p"] = list(requests)
+    return life
+
+
 def test_only_lists_that_a_look_would_read_are_made_and_a_bad_one_leaves_the_last_good_one():
-    life = Life(looks=[Look(NOON, "tv")])
-    life.requests["p"] = [
-        Request(NOON - 9 * SECOND, "first"),
-        Request(NOON - 8 * SECOND, "good"),
-        Request(NOON - 7 * SECOND, "bad"),
-        Request(NOON - READY_MS + 1, "not ready yet"),
-    ]
-    asked: list[str] = []
-    lists = make_lists([life], lister({"good": ("tv",), "first": ("sofa",)}, asked))
-    assert asked == ["bad", "good"]
+    life = one_look(
+        Request(NOON - 9 * SECOND, 1),
+        Request(NOON - 8 * SECOND, 2),
+        Request(NOON - 7 * SECOND, 3),
+        Request(NOON - READY_MS + 1, 4),
+    )
+    asked: list[int] = []
+    lists = make_lists([life], lister({3: (), 2: ("tv",)}, asked))
+    assert asked == [3, 2]
     assert hits(life, "p", lists) == 1
 
 
+def test_a_list_is_made_from_what_was_folded_by_then():
+    life = one_look(Request(NOON - 9 * SECOND, 3))
+    case = life.case(life.requests["p"][0])
+    assert (case.user, case.as_of_ms) == ("u", NOON - 9 * SECOND)
+    assert [behaviour.text for behaviour in case.seen] == ["q0", "q1", "q2"]
+
+
 def test_a_list_that_lies_ready_at_the_very_moment_of_the_look_is_read():
-    life = Life(looks=[Look(NOON, "tv")])
-    life.requests["p"] = [Request(NOON - READY_MS, "good")]
-    assert hits(life, "p", {"good": ("tv",)}) == 1
-    assert hits(life, "p", {"good": ("sofa",)}) == 0
+    life = one_look(Request(NOON - READY_MS, 1))
+    assert hits(life, "p", make_lists([life], lister({1: ("tv",)}, []))) == 1
+    assert hits(life, "p", make_lists([life], lister({1: ("sofa",)}, []))) == 0
