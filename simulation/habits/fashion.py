@@ -12,15 +12,15 @@ from simulation.habits.phrases import pick
 from simulation.habits.wants import Want
 from simulation.habits.world import COMMUNITIES, World, draw, taste, total
 
-BIRTHS = 0.8
+BIRTHS = 0.5
 """Crazes a day at a drift of 1."""
 FIRST_DAY, LAST_DAY = -25, 400
 """Days on which crazes start."""
 LONGEST = 25
 """Days that a craze lasts."""
-SEED, SPREAD, TIRE = 0.06, 1.1, 0.3
+SEED, SPREAD, TIRE = 0.06, 0.5, 0.2
 """Share of a community that has it on the first day; infections a day; share of the infected who tire, a day."""
-NEAR, FAR = 0.25, 0.03
+NEAR, FAR = 0.5, 0.3
 """Infections between communities, as a share of those within one: the three nearest, and others."""
 
 

@@ -6,7 +6,7 @@ Four things call for the next search, each with its weight:
   A thread brings back the same search, another want of its category (rather one with the same brand or phrase, a cheaper one after things
   that were too dear), or one of the neighbours of its category. What was bought excites its neighbours alone;
 - cycles: what is used up is wanted again, mostly in the same words, about a period after the last time;
-- crazes that the shopper's communities have caught.
+- crazes that the shopper's communities have caught and the shopper has not searched yet.
 Some threads grip more than others; how much is drawn when they begin, and no log tells but by what follows.
 """
 
@@ -30,9 +30,9 @@ GRIPS = (0.35, 1.0, 2.4)
 MOST_LEVEL = 2.5
 THREADS, CYCLES = 6, 4
 """Most that a shopper keeps."""
-AGAIN, DEEPER = 0.04, 0.53
+AGAIN, DEEPER = 0.03, 0.54
 """Share of a thread's searches that repeat its last, that stay in its category; the rest goes to neighbours."""
-SAME_WORDS = 0.6
+SAME_WORDS = 0.45
 """Share of a cycle's searches that repeat the words of the last time."""
 PERIODS = (5, 7, 10, 14)
 """Days."""
@@ -42,11 +42,11 @@ CARRIED = 3.5
 """Factor on wants that share the brand or phrase of the thread's last."""
 CHEAPER, NOT_CHEAPER = 4.0, 0.3
 """Factors after something that was too dear, on cheaper wants and on others."""
-CRAZE = 0.5
+CRAZE = 3.5
 """Weight of a craze that all of a community has, for the most open minded."""
-MORE_WORDS = 0.1
+MORE_WORDS = 0.12
 """Share of searches that say more, such as "cheap toasters for camping": the long tail, each too rare to be likely."""
-DONE = 0.03
+DONE = 0.01
 """Factor on what they searched already: it is found, and comes back by a thread's or a cycle's repeat rather than by taste."""
 REMEMBERED = 80
 """Searches; so many that only the busiest forget."""
@@ -65,7 +65,7 @@ class Mind:
         for community, share in self.taste.communities:
             for want, infected in self._fashion.crazes(day, community):
                 heard[want] = heard.get(want, 0.0) + CRAZE * self.taste.open_minded * share * infected
-        crazes = [(weight, want) for want, weight in heard.items()]
+        crazes = [(weight * (DONE if want in self._done else 1.0), want) for want, weight in heard.items()]
         threads = [(thread.weight(now_ms), thread) for thread in self.threads]
         cycles = [(weight, cycle) for cycle in self.cycles if (weight := cycle.weight(now_ms)) > 0]
         whole = 1.0 + total(part[0] for parts in (crazes, threads, cycles) for part in parts)

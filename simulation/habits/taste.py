@@ -15,9 +15,9 @@ from simulation.habits.phrases import THEMES, pick
 from simulation.habits.wants import ASKS, KINDS, PHRASES, SAVES, SHOWS, brand_tag, phrase_tag
 from simulation.habits.world import AGES, COMMUNITIES, DIMENSIONS, REGIONS, World, draw, taste, total
 
-RAREST = 0.074
+RAREST = 0.078
 """Visits a day of those who come least, before what makes them come again."""
-BUSIEST = 0.8
+BUSIEST = 0.55
 HOURS = (
     (1, 1, 0, 0, 0, 1, 4, 9, 9, 7, 5, 4, 4, 3, 3, 3, 3, 4, 4, 4, 4, 4, 3, 2),
     (1, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 7, 10, 10, 7, 5, 4, 4, 4, 4, 4, 3, 3, 1),

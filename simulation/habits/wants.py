@@ -96,7 +96,7 @@ def wants_of(rng: Random, category: int, theme: int, noun: str, brands: list[Bra
     wants = []
     for place, (kind, forms, tag, tier, line, brand, phrase) in enumerate(drafts):
         rank = ranks[place] + 1
-        weight = 1 / (rank * rank)
+        weight = 1 / (rank * rank * rank)
         rhythm, phase = 1 / (18 + 50 * rng.random()), rng.random()
         wordings = tuple(dict.fromkeys(forms))
         wants.append(Want(category, place, kind, wordings, tag, tier, line, brand, phrase, weight, rhythm, phase))

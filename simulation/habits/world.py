@@ -23,8 +23,10 @@ COMMUNITIES = 12
 NEIGHBOURS = (9, 6, 5, 4, 3, 2, 1)
 """Weights of a category's neighbours, by nearness. One more, the companion, is drawn by chance: a neighbour by behaviour alone."""
 COMPANION = 9
-MOST, MOST_CONSUMED = 10**14, 3 * 10**14
-"""Squares of the popularity of a category before it is divided by its rank to the power of 1.5."""
+MOST, MOST_CONSUMED = 10**16, 3 * 10**16
+"""Squares of the popularity of a category before it is divided by its rank to the power of 2.5."""
+UNASKED = 30
+"""Weight of a popular category for a taste that does not care for it."""
 INDIFFERENT = 55
 """Inner product of a taste and a category up to which the taste does not care for it."""
 MORE_JOINTS = (" for ", " with ")
@@ -64,7 +66,7 @@ def taste(place: tuple[int, ...], categories: list[Category]) -> list[int]:
     weights = []
     for category in categories:
         nearness = sum(a * b for a, b in zip(place, category.place, strict=True)) - INDIFFERENT
-        weights.append(category.popularity * (8 + nearness * nearness // 32 if nearness > 0 else 8))
+        weights.append(category.popularity * (UNASKED + nearness * nearness // 32 if nearness > 0 else UNASKED))
     return weights
 
 
@@ -90,7 +92,7 @@ class World:
             goods = goods_of(rng, number, name, theme, name, lines)
             place = _sum(shelves[theme, shelf], _place(rng, 4))
             # Zipf's law over the order of the draw; things that are used up are asked for by more people.
-            popularity = isqrt((MOST_CONSUMED if name in CONSUMED else MOST) // (number + 2) ** 3)
+            popularity = isqrt((MOST_CONSUMED if name in CONSUMED else MOST) // (number + 2) ** 5)
             self.categories.append(Category(number, name, theme, name in CONSUMED, place, popularity, wants, goods))
         self.neighbours = [self._neighbours(category) for category in self.categories]
         self.communities = [self._community(shelves) for _ in range(COMMUNITIES)]

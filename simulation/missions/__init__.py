@@ -21,7 +21,7 @@ from simulation.missions.trends import Trends
 
 class Missions:
     """A `simulation.law.Law`. drift: 0 nothing moves; 1: popularity frozen for one to three weeks loses
-    a fifth to a quarter of its hits (trends.py)."""
+    a quarter to two fifths of its hits (trends.py)."""
 
     name = "missions"
 

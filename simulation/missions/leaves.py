@@ -11,8 +11,8 @@ from typing import NamedTuple
 from simulation.missions.departments import DEPARTMENTS, LEADERS, PARTS, SMALL, SYNONYMS
 
 CATEGORIES_PER_DEPARTMENT = 24
-HEAD = 2.0
-"""The r-th category of the shop is wanted (r + HEAD)^-1.5 as much."""
+HEAD = 3.0
+"""The r-th category of the shop is wanted (r + HEAD)^-2.5 as much."""
 VOWELS = "aeiou"
 _PLAIN_NAME = re.compile(r"[A-Z][A-Za-z0-9'-]*( [A-Za-z0-9'-]+){0,3}")
 # What shops use to arrange shelves and nobody buys, names that stand for a brand, and names that mean nothing by themselves.
@@ -74,7 +74,8 @@ def leaves_of(rng: Random) -> list[Leaf]:
         if term.split()[-1] in SMALL:
             price = low * (0.5 + rng.random())
         # A square root, unlike other powers, is exactly rounded, so it is the same on every machine.
-        leaves.append(Leaf(name, term, department, price, 1 / ((rank + HEAD) * sqrt(rank + HEAD))))
+        at_rank = rank + HEAD
+        leaves.append(Leaf(name, term, department, price, 1 / (at_rank * at_rank * sqrt(at_rank))))
     return leaves
 
 

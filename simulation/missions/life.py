@@ -1,7 +1,7 @@
 """A shopper's life: who they are, when they come, what a purchase leads to.
 
-Few shoppers make most of the visits: a shopper's rate is RATE x (1 / sqrt(u) - 0.75), u drawn from 0..1, so the median shopper comes four times a month
-and one in a hundred daily. Visits come in bursts: a shopper in the midst of something comes back sooner. One in six is new in the course of the month.
+Few shoppers make most of the visits: a shopper's rate is RATE x (1 / sqrt(u) - 0.75), u drawn from 0..1, at most MOST, so a fifth of the shoppers make
+nearly half of the visits, and nobody sees all that is in fashion within a week. Visits come in bursts: a shopper in the midst of something comes back sooner. One in six is new in the course of the month.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from simulation.missions.visit import MissionsVisit
 if TYPE_CHECKING:
     from simulation.missions import Missions
 
-RATE, MOST = 0.195, 0.8
+RATE, MOST = 0.27, 0.45
 AGAIN = 0.42
 """Chance factor of one more visit on the same day."""
 WEEK = (0.9, 0.88, 0.9, 0.95, 1.05, 1.2, 1.12)

@@ -30,8 +30,10 @@ from simulation.missions.wording import (
     texts,
 )
 
-TOLD_NOW, TOLD_BEFORE = 0.02, 0.08
+TOLD_NOW, TOLD_BEFORE = 0.02, 0.03
 """What remains of the weight of words that were searched in this visit; in an earlier one."""
+LOOKED, GAVE_UP = 0.75, 0.1
+"""Chances that a mission ends with its first look; with any later search that is followed by no purchase."""
 STAY, BOUGHT, DROPPED = range(3)
 
 
@@ -104,4 +106,4 @@ class Mission:
             self.phase = COMPARE if dice < 0.3 + 0.25 * (clicks > 0) else RESEARCH
         else:
             self.phase = BUY if dice < 0.15 + 0.35 * (clicks > 0) else COMPARE
-        return DROPPED if rng.random() < (0.45 if phase == START else 0.1) else STAY
+        return DROPPED if rng.random() < (LOOKED if phase == START else GAVE_UP) else STAY

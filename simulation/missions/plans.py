@@ -16,13 +16,13 @@ from simulation.missions.trends import Day
 from simulation.missions.wording import ACCESSORY, FORMS, REFILL, START, Parts, names_of, texts
 
 MISSION, COMPLEMENT, RAN_OUT, HOBBY, NEW = range(5)
-LAST, OTHER, DUE, OUT, HOBBIES, BLUE = 5.0, 1.2, 4.0, 4.0, 0.13, 2.2
+LAST, OTHER, DUE, OUT, HOBBIES, BLUE = 5.0, 1.2, 4.0, 4.0, 0.13, 3.5
 """Weights of the mission of the last search, of another one, of a complement, of what ran out, of a hobby, of something out of the blue."""
-FINISHED = 0.05
+FINISHED = 0.02
 """What remains of the weight of a category out of the blue that was bought or given up lately, or is wanted now."""
 SAME_BRAND = 0.7
 """Chance that a complement is wanted of the brand that was bought, where that is sold."""
-MOST_MISSIONS, MOST_FINISHED, MISSION_DAYS, DUE_DAYS = 3, 16, 9.0, 9.0
+MOST_MISSIONS, MOST_FINISHED, MISSION_DAYS, DUE_DAYS = 3, 60, 9.0, 9.0
 
 
 class Purchase:
@@ -130,8 +130,7 @@ class Plans:
     def finish(self, mission: Mission) -> None:
         """It was bought or given up."""
         self.missions.remove(mission)
-        if mission.category not in self.hobbies:
-            self.finished = (*self.finished[-MOST_FINISHED + 1 :], mission.category.number)
+        self.finished = (*self.finished[-MOST_FINISHED + 1 :], mission.category.number)
 
     def forget(self, now_ms: int) -> None:
         """What nobody came back to."""

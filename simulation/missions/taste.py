@@ -38,7 +38,7 @@ class Taste:
             weights.append(row.share * sex * young * LOCAL[place][d] * personal)
         self.departments = tuple(weights)
         level = bisect_right((0.35, 0.75), dice())
-        self.habits = Habits(bisect_right((0.4, 0.72), dice()), dice() < 0.8, dice() < 0.1, dice() < 0.18, level)
+        self.habits = Habits(bisect_right((0.4, 0.72), dice()), dice() < 0.8, dice() < 0.1, dice() < 0.12, level)
         self.brands: tuple[str, ...] = ()
         while len(self.brands) < len(FAVOURITE_BRANDS):
             made = DEPARTMENTS[self.department(day, dice())].brands

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from simulation.missions.shop import Shop, running
 
-STEP, PRODUCT_STEP, FURTHEST = 1.0, 1.4, 25.0
-CRAZES, PRODUCT_CRAZES, HEIGHT = 0.3, 0.15, 32.0
+STEP, PRODUCT_STEP, FURTHEST = 0.5, 1.4, 25.0
+CRAZES, PRODUCT_CRAZES, HEIGHT = 0.3, 0.15, 80.0
 WITHIN_DAYS, LEAST_DAYS, MOST_DAYS = 40, 3.0, 9.0
 
 

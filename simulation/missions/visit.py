@@ -42,7 +42,7 @@ class MissionsVisit:
         self._now = start_ms
         self._day = self._law.trends.day((start_ms - self._law.start_ms) // DAY_MS)
         self._mood = drawn(MOODS, dice())
-        self.openness = 0.5 + 0.6 * dice()
+        self.openness = 0.6 + 0.6 * dice()
         self.thrift = dice() * (1.0, 0.7, 0.35)[life.plans.taste.habits.level] + 0.3 * self._mood.bargain
         self._eager = 0.6 + 0.8 * dice()
         self._home, self._followed, self._searches = True, False, 0

@@ -15,7 +15,7 @@ bought (`apple screen protector`), OM its model."""
 START, RESEARCH, COMPARE, BUY, ACCESSORY, REFILL = range(6)
 """Phases of a mission."""
 _FORMS = {
-    START: {T: 0.77, AT: 0.05, BT: 0.06, BM: 0.1, PT: 0.02},
+    START: {T: 0.88, AT: 0.04, BT: 0.05, BM: 0.02, PT: 0.01},
     RESEARCH: {T: 0.5, AT: 0.26, BT: 0.2, PT: 0.02, RT: 0.02},
     COMPARE: {T: 0.06, AT: 0.2, BT: 0.46, BAT: 0.02, RT: 0.07, BM: 0.17, PT: 0.02},
     BUY: {BM: 0.72, MT: 0.02, BT: 0.2, BAT: 0.03, PT: 0.03},
@@ -25,7 +25,7 @@ _FORMS = {
 STYLES = ({}, {BT: 1.8, BAT: 1.3, BM: 1.5, OT: 1.8, AT: 0.5}, {AT: 2.0, BAT: 1.3, BT: 0.6, PT: 1.3})
 """What a shopper is given to: nothing, brands, attributes."""
 BARGAIN = {PT: 3.0}
-TYPO = 0.095
+TYPO = 0.075
 _BESIDE = {
     "a": "s",
     "e": "wr",
