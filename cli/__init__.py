@@ -11,9 +11,11 @@ from cli import (
     backfill,
     describe_items,
     dlq,
+    import_log,
     models,
     operations,
     quality,
+    quality_log,
     read,
     rebuild,
     replay,
@@ -44,6 +46,8 @@ for each in (
     sft,
     tune,
     quality,
+    import_log,
+    quality_log,
 ):
     app.add_typer(each.app)
 

@@ -1,9 +1,6 @@
-"""Jobs and what feeds them: `aigq demo`, `aigq run ...`, `aigq import-log`."""
+"""Jobs: `aigq demo`, `aigq run ...`."""
 
-import json
 import sys
-from dataclasses import asdict
-from pathlib import Path
 
 import typer
 
@@ -48,20 +45,3 @@ def archive(context: typer.Context) -> None:
     if "--supervise=no" in context.args or "--help" in arguments:
         raise typer.Exit(run(arguments))
     raise typer.Exit(supervise([sys.executable, "-m", "pipelines.archive", *arguments]))
-
-
-@app.command()
-def import_log(
-    bootstrap: str = typer.Option(..., help="Kafka brokers."),
-    searches: Path = typer.Option(..., help="csv.gz: user, sku, category, query, click_time, query_time."),
-    products: Path = typer.Option(..., help="csv.gz: sku, title."),
-    categories: Path = typer.Option(..., help="json.gz: categories with id and name."),
-    topic: str = typer.Option("behaviour", help="Topic to write to; it must exist."),
-) -> None:
-    """A retailer's search log becomes events in Kafka, with its own times. Run the job with --log_clock=ingest_ms."""
-    from simulation.real_log import import_log as read_log
-    from simulation.real_log import produce
-
-    log = read_log(searches, products, categories)
-    written = produce(log.events, {"bootstrap.servers": bootstrap}, topic)
-    typer.echo(json.dumps({"written": written} | asdict(log.counts)))

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from inference.output import normalise
+from schemas.search_log import import_log, is_campaign_code
 from simulation.calibration import RANKS, TEST_DAYS, Figures, ObservedLog, Search, figures_of
 from simulation.market_folder import archive_of, read_market, truth_of
 from simulation.play import HINT, normal
-from simulation.real_log import import_log
 from transforms.archive_layout import EVENTS, EXPOSURES, files_of
 
 REAL_LOG_VARIABLE, REAL_LOG_DEFAULT = "AIGQ_REAL_LOG", Path("../shared/data/bestbuy")
@@ -59,8 +59,8 @@ def observed_real_log(folder: Path) -> ObservedLog:
     times: dict[str, list[int]] = defaultdict(list)
     searches_file, products, categories = (folder / name for name in REAL_FILES)
     for event in import_log(searches_file, products, categories).events:
-        if "_" in event.query and " " not in event.query:
-            continue  # a campaign's code: a link, and nobody's search
+        if is_campaign_code(event.query):
+            continue
         times[event.user].append(event.time_ms)
         if event.kind == "search" and (query := normalise(event.query)):
             searches.append(Search(event.user, event.time_ms, query))

@@ -56,6 +56,23 @@ class _Market(msgspec.Struct):
     days: int
     null: bool = False
 
+    @property
+    def told(self) -> str:
+        null = ", null" if self.null else ""
+        return f"simulated: {self.law}{null}, seed {self.seed}, drift {self.drift:g}"
+
+
+class _RealLog(msgspec.Struct):
+    """What is read of log.json."""
+
+    name: str
+    start_ms: int
+    days: int
+
+    @property
+    def told(self) -> str:
+        return self.name
+
 
 class Told(NamedTuple):
     """What a shop knows of its shoppers and its goods."""
@@ -129,22 +146,29 @@ def title_texts(titles: Iterable[str], seed: int) -> Iterator[Text]:
 
 
 def market_told(folder: Path, test_days: int) -> Told:
-    """A market folder's training days. Raises FileNotFoundError or ValueError where it is none."""
+    """The training days of a market's folder, or of an imported log's. Raises FileNotFoundError or ValueError where it is none."""
     from training.log_files import read_log, read_profiles
 
-    path = folder / "market.json"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{folder} has no market.json: no market, or an unfinished one. `aigq simulate` makes one"
-        )
-    facts = msgspec.json.decode(path.read_bytes(), type=_Market)
+    facts = _facts(folder)
     cut_ms = facts.start_ms + (facts.days - test_days) * DAY_MS
     archive = folder / "archive"
-    titles = pq.read_table(folder / "items.parquet", columns=["title"])["title"].to_pylist()
     log = read_log(archive).before(cut_ms)
-    null = ", null" if facts.null else ""
-    name = f"simulated: {facts.law}{null}, seed {facts.seed}, drift {facts.drift:g}, the first {facts.days - test_days} days"
+    if isinstance(facts, _Market):
+        titles = pq.read_table(folder / "items.parquet", columns=["title"])["title"].to_pylist()
+    else:  # no catalogue of that day is known, and a later one would tell what came out since
+        titles = sorted({log.texts[text] for text in log.text[~log.is_search]})
+    name = f"{facts.told}, the first {facts.days - test_days} days"
     return Told(log, read_profiles(archive, cut_ms), titles, name)
+
+
+def _facts(folder: Path) -> "_Market | _RealLog":
+    for name, kind in (("market.json", _Market), ("log.json", _RealLog)):
+        if (folder / name).exists():
+            return msgspec.json.decode((folder / name).read_bytes(), type=kind)
+    raise FileNotFoundError(
+        f"{folder} has no market.json and no log.json: no market and no log, or an unfinished one. `aigq simulate` makes "
+        "the one, `aigq import-log` the other"
+    )
 
 
 def _listed(log: Log) -> np.ndarray:

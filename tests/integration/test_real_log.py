@@ -10,11 +10,11 @@ from kafka.partitioner.default import murmur2
 
 from local import process
 from local.kafka import Kafka
+from pipelines.import_log import produce
 from schemas import BehaviourEvent
 from schemas.codec import decoder_for
-from simulation.real_log import produce
 from tests.integration.reading import records_in
-from tests.simulation.test_real_log import files
+from tests.schemas.test_search_log import files
 
 PARTITIONS = 4
 IN_2011 = 1_313_035_144_270
@@ -44,7 +44,7 @@ def test_imported_events_lie_where_kafkas_own_partitioner_puts_them(
 def test_aigq_import_log_writes_what_it_says(kafka: Kafka, fresh_topic: Callable[..., str], tmp_path: Path) -> None:
     topic = fresh_topic(kafka.bootstrap)
     searches, products, categories = files(tmp_path)
-    words = [f"--searches={searches}", f"--products={products}", f"--categories={categories}", f"--topic={topic}"]
+    words = [str(searches), f"--products={products}", f"--categories={categories}", f"--topic={topic}"]
     command = process.python("cli", "import-log", f"--bootstrap={kafka.bootstrap}", *words)
     said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert (said["written"], said["rows"], said["shoppers"]) == (6, 4, 2)

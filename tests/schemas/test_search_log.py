@@ -9,7 +9,7 @@ import pytest
 from schemas import Item
 from schemas.codec import decoder_for, encoder_for
 from schemas.records import BehaviourEvent
-from simulation.real_log import ImportedLog, import_log
+from schemas.search_log import ImportedLog, import_log
 
 ROWS = """user,sku,category,query,click_time,query_time
 u1,11,c1,red  shoes,2011-08-11 04:00:17.021,2011-08-11 03:59:04.27

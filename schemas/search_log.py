@@ -1,8 +1,8 @@
 """A real retailer's log as behaviour events: what people searched, and the product that each search led to.
 
 Three files: searches (user, sku, category, query, click_time, query_time), products (sku, title) and categories (id, name), as
-csv.gz and json.gz. A row becomes a search at its query_time and a click at its click_time, with the product's title. Times
-carry no zone and are read as UTC.
+csv and json, or the same with .gz. A row becomes a search at its query_time and a click at its click_time, with the product's
+title. Times carry no zone and are read as UTC.
 
 The log is years old, so its own times are the log clock: each event carries `ingest_ms`, and the job is run with
 --log_clock=ingest_ms. They are never Kafka's timestamps: by those, retention would delete the topic.
@@ -11,16 +11,15 @@ The log is years old, so its own times are the log clock: each event carries `in
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
+from typing import TextIO, cast
 
-from confluent_kafka import KafkaError, Message, Producer
-
-from schemas import BehaviourEvent, Item
-from schemas.codec import encoder_for
+from schemas.records import BehaviourEvent, Item
 
 COLUMNS = ("user", "sku", "category", "query", "click_time", "query_time")
 
@@ -40,7 +39,7 @@ class ImportCounts:
     clicks_without_category: int
     """The category file does not know the id: the click has no category."""
     campaign_codes: int
-    """Searches such as 20110801_GOW3, one word with an underscore: links of campaigns. Real input, so they stay."""
+    """Searches that are links of campaigns (`is_campaign_code`). Real input, so they stay."""
     first_ms: int
     last_ms: int
 
@@ -50,6 +49,17 @@ class ImportedLog:
     events: tuple[BehaviourEvent, ...]
     """In log order: by time, a search before a click."""
     counts: ImportCounts
+    categories: Mapping[str, frozenset[str]]
+    """User -> category ids of all of that user's rows, with or without a known product."""
+    rows_of_category: Mapping[str, int]
+    """Category id -> rows."""
+    category_names: Mapping[str, str]
+    """Category id -> name."""
+
+
+def is_campaign_code(query: str) -> bool:
+    """Such as 20110801_GOW3, one word with an underscore: a link that somebody followed, and nobody's search."""
+    return "_" in query and " " not in query
 
 
 def import_log(searches: Path, products: Path, categories: Path, most_rows: int | None = None) -> ImportedLog:
@@ -60,6 +70,8 @@ def import_log(searches: Path, products: Path, categories: Path, most_rows: int 
     titles = {row["sku"]: row["title"] for _, row in _rows(products, ("sku", "title"))}
     names = _category_names(categories)
     events: dict[str, BehaviourEvent] = {}
+    of_user: dict[str, set[str]] = defaultdict(set)
+    of_category: dict[str, int] = defaultdict(int)
     rows = without_title = without_category = 0
     for line, row in _rows(searches, COLUMNS):
         if rows == most_rows:
@@ -70,6 +82,8 @@ def import_log(searches: Path, products: Path, categories: Path, most_rows: int 
             searched_ms, clicked_ms = _unix_ms(row["query_time"]), _unix_ms(row["click_time"])
         except ValueError as error:
             raise ValueError(f"{searches} line {line}: {error}; times are YYYY-MM-DD HH:MM:SS.mmm") from error
+        of_user[user].add(row["category"])
+        of_category[row["category"]] += 1
         id = _id(user, "search", searched_ms, query)
         events[id] = BehaviourEvent(id, user, "search", searched_ms, query=query, ingest_ms=searched_ms)
         title = titles.get(sku)
@@ -90,57 +104,18 @@ def import_log(searches: Path, products: Path, categories: Path, most_rows: int 
         repeated_searches=rows - len(queries),
         clicks_without_title=without_title,
         clicks_without_category=without_category,
-        campaign_codes=sum("_" in query and " " not in query for query in queries),
+        campaign_codes=sum(map(is_campaign_code, queries)),
         first_ms=ordered[0].time_ms if ordered else 0,
         last_ms=ordered[-1].time_ms if ordered else 0,
     )
-    return ImportedLog(ordered, counts)
-
-
-def produce(events: Iterable[BehaviourEvent], kafka: Mapping[str, str], topic: str, format: str = "avro") -> int:
-    """Writes events to a topic in their order, keyed by user, and returns how many once all are acknowledged.
-
-    Raises RuntimeError with the broker's answer. Kafka's timestamp is the time of writing, not the event's.
-    """
-    # librdkafka's own default partitioner agrees with Kafka's (murmur2) on 9 % of keys; one shopper must have one partition.
-    producer = Producer(
-        {
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",
-            "linger.ms": 20,
-            "compression.type": "lz4",
-            **kafka,
-        }
+    return ImportedLog(
+        ordered, counts, {user: frozenset(ids) for user, ids in of_user.items()}, dict(of_category), names
     )
-    encode = encoder_for(BehaviourEvent, format)
-    failures: list[KafkaError] = []
-
-    def note(error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            failures.append(error)
-
-    count = 0
-    for event in events:
-        value, key = encode(event), event.user.encode()
-        while True:
-            try:
-                producer.produce(topic, value, key, on_delivery=note)
-                break
-            except BufferError:  # the queue is full: wait for deliveries
-                producer.poll(0.1)
-        producer.poll(0)
-        count += 1
-    producer.flush()
-    if failures:
-        raise RuntimeError(
-            f"{len(failures)} of {count} events were not written to topic {topic!r}: {failures[0].str()}"
-        )
-    return count
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a csv.gz with their line numbers."""
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+    """Rows of a csv with their line numbers."""
+    with _text(path) as file:
         reader = csv.DictReader(file)
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
@@ -152,8 +127,14 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
 
 
 def _category_names(path: Path) -> dict[str, str]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
+    with _text(path) as file:
         return {category["id"]: category["name"] for category in json.load(file)}
+
+
+def _text(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8", newline=""))
+    return path.open(encoding="utf-8", newline="")
 
 
 def _unix_ms(text: str) -> int:
