@@ -57,6 +57,15 @@ class TunedRanker:
 
     def fit(self, log: Log) -> None:
         self._tune(log)
+        self._learn(log)
+
+    def recount(self, log: Log) -> None:
+        """`fit` in a tenth of the time, for statistics that are rebuilt daily: what the rule learns from and its setting stay as they are."""
+        if (split := self._last_days(log)) is not None:
+            self._choose_window(log, *split)
+        self._learn(log)
+
+    def _learn(self, log: Log) -> None:
         by_shopper = ByShopper.of(log)
         self._popularity = shares(by_shopper, len(log.texts), self.window)
         self._learned = self._rule.learn(log, by_shopper, self.memory)
@@ -76,19 +85,13 @@ class TunedRanker:
         return made
 
     def _tune(self, log: Log) -> None:
-        if len(self._windows) * len(self._memories) * len(self._rule.settings) < 2 or not len(log):
+        if len(self._windows) * len(self._memories) * len(self._rule.settings) < 2:
             return
-        from_ms = int(log.time_ms[-1]) + 1 - VALIDATION_MS
-        whole, earlier = ByShopper.of(log), log.before(from_ms)
-        places = some(np.flatnonzero(whole.by_themselves & (whole.time_ms >= from_ms)), MOST_MOMENTS)
-        if len(places) < FEWEST_MOMENTS or len(earlier) < FEWEST_MOMENTS:
+        if (split := self._last_days(log)) is None:
             return
-        before = ByShopper.of(earlier)
-        truth, moments = whole.text[places], newest_in_log(whole, places)
-        popularities = {window: shares(before, len(log.texts), window) for window in self._windows}
-        self.window = max(
-            self._windows, key=lambda window: np.isin(truth, np.argsort(-popularities[window])[:10]).mean()
-        )
+        whole, earlier, places = split
+        before, truth, moments = ByShopper.of(earlier), whole.text[places], newest_in_log(whole, places)
+        popularities = self._choose_window(log, *split)
         learned = {memory: self._rule.learn(earlier, before, memory) for memory in self._memories}
 
         def hit_rate(tried: tuple[Window, Any]) -> float:
@@ -97,6 +100,22 @@ class TunedRanker:
             return float(np.mean([query in row for query, row in zip(truth, top, strict=True)]))
 
         self.memory, self.setting = max(product(self._memories, self._rule.settings), key=hit_rate)
+
+    def _last_days(self, log: Log) -> tuple[ByShopper, Log, np.ndarray] | None:
+        """The log, what was before its last days, and places of searches in those; None where there is too little."""
+        if not len(log):
+            return None
+        from_ms = int(log.time_ms[-1]) + 1 - VALIDATION_MS
+        whole, earlier = ByShopper.of(log), log.before(from_ms)
+        places = some(np.flatnonzero(whole.by_themselves & (whole.time_ms >= from_ms)), MOST_MOMENTS)
+        return None if min(len(places), len(earlier)) < FEWEST_MOMENTS else (whole, earlier, places)
+
+    def _choose_window(self, log: Log, whole: ByShopper, earlier: Log, places: np.ndarray) -> dict[Window, np.ndarray]:
+        """Sets the window that hits most of the last days' searches; returns every window's popularity."""
+        truth, before = whole.text[places], ByShopper.of(earlier)
+        found = {window: shares(before, len(log.texts), window) for window in self._windows}
+        self.window = max(self._windows, key=lambda window: np.isin(truth, np.argsort(-found[window])[:10]).mean())
+        return found
 
     def __str__(self) -> str:
         """What was chosen."""

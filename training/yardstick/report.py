@@ -14,7 +14,7 @@ from training.yardstick.results import DRAWS, GAIN, VALID, Part, Quality, Row, r
 
 COLUMNS = ("HR@10", "HR@3", "HR@1", "NDCG@10", "recall@10", "MRR", "HR@30", "recall@30")
 MORE = ("category HR@10 (clicks)", "category HR@10 (truth)", "category HR@30 (clicks)", "category HR@30 (truth)", "unique categories@10 (clicks)", "unique categories@10 (truth)", "similarity@10", "similarity nearest@10", "clicked hints HR@10", VALID, "candidates")  # fmt: skip
-SPLITS = ("all", "warm", "tail", "cold", "test day 1", "test day 2")
+SPLITS = ("all", "warm", "tail", "cold", "test day 1", "test day 2", "one category", "all categories")
 
 
 class Figures:
@@ -56,13 +56,18 @@ def by_market(quality: Quality) -> dict[str, list[Row]]:
     """Name and seed -> rows; a market with several draws is there a last time with all of them."""
     found: dict[str, list[Row]] = {}
     for row in quality.rows:
-        found.setdefault(f"{row.market}, {'' if row.seed == DRAWS else 'seed '}{row.seed}", []).append(row)
+        found.setdefault(_name(row.market, row.seed), []).append(row)
     return found
+
+
+def _name(market: str, seed: str) -> str:
+    """A real log has no seed."""
+    return ", ".join(filter(None, [market, seed if seed in ("", DRAWS) else f"seed {seed}"]))
 
 
 def show(part: Part, console: Console) -> None:
     figures = Figures(part.rows)
-    title = f"{part.market}, seed {part.seed}: {part.cases:,} cases of {part.shoppers:,} shoppers"
+    title = f"{_name(part.market, part.seed)}: {part.cases:,} cases of {part.shoppers:,} shoppers"
     for columns, heading in ((COLUMNS, title), (MORE, "beyond hits")):
         shown = [metric for metric in columns if figures.has(metric)]
         table = Table("contender", *shown, title=heading, header_style="bold")
@@ -83,12 +88,12 @@ def page(quality: Quality, parts: Sequence[Part], pictures: dict[str, list[str]]
         "# Quality of lists\n",
         "How often a list holds what a shopper searches next by themselves. Figures and groups are defined in docs/yardstick.md; in brackets 95 % "
         "intervals (paired bootstrap over shoppers). A simulated market says that there is something to learn and that it is learned; "
-        "it says nothing about a real shop.\n",
+        "it says nothing about a real shop. What a real log says: docs/real-log.md.\n",
     ]
     if quality.targets:
         rows = [[t.name, f"{t.value:.4f}", t.bound, "met" if t.met else "missed"] for t in quality.targets]
         sections += [_table(["target", "value", "bound", ""], rows)]
-    part_of = {f"{part.market}, seed {part.seed}": part for part in parts}
+    part_of = {_name(part.market, part.seed): part for part in parts}
     for name, rows in by_market(quality).items():
         sections.append(_section(name, Figures(rows), part_of.get(name), pictures.get(name, [])))
     return "\n".join(sections)

@@ -17,6 +17,7 @@ from training.yardstick.metrics import PRIMARY
 GAIN = f"{PRIMARY} gain over best baseline"
 GAIN_OVER_POPULARITY = f"{PRIMARY} gain over popularity"
 ADDED = f"{PRIMARY} gain of the best baseline with it"
+BLENDED = f"{PRIMARY} gain of the blend with it as one more source"
 VALID = "valid share"
 DRAWS = "all draws"
 BOUNDS = {
@@ -153,7 +154,7 @@ def targets(parts: Sequence[Part], rows: Sequence[Row]) -> tuple[Target, ...]:
     worst = {
         "direct_over_best_baseline": min((r.low for r in of(GAIN, simulated) if r.model in direct), default=math.nan),
         "null_gain_upper": max((r.high for r in of(GAIN_OVER_POPULARITY, null)), default=math.nan),
-        "real_blend_plus_lm_lower": min((r.low for r in of(ADDED, real) if r.model in direct), default=math.nan),
+        "real_blend_plus_lm_lower": min((r.low for r in of(BLENDED, real) if r.model in direct), default=math.nan),
         "valid_share": min((r.value for r in of(VALID, simulated) if r.model in direct), default=math.nan),
     }
     return tuple(_target(name, value) for name, value in worst.items() if not math.isnan(value))
