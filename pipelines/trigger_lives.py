@@ -150,8 +150,11 @@ def life_of(
     start = sum(arrival.clock_ms < from_ms - WARM_MS for arrival, _ in rows)
     before = [request for request in made if request.events < start]
     for name, policy in tried:
-        asked = _every_event(rows, start) if policy is None else _when_due(user, rows, life, start, policy)
-        life.requests[name] = [*before, *asked]
+        if policy == TriggerPolicy():
+            life.requests[name] = made
+        else:
+            asked = _every_event(rows, start) if policy is None else _when_due(user, rows, life, start, policy)
+            life.requests[name] = [*before, *asked]
     return life
 
 
@@ -163,13 +166,13 @@ def _looks(shown: Sequence[int], searches: Sequence[tuple[int, str]], from_ms: i
 
 
 def _by_default(user: str, rows: Sequence[tuple[Arrival, BehaviourEvent]]) -> tuple[list[State], list[Request]]:
-    """The states after each event, and what the default policy asked for before the last one."""
+    """The states after each event, and what the default policy asked for."""
     state, states, requests = EMPTY, [], []
     for folded, (arrival, event) in enumerate(rows):
         state, changes, _ = fold(state, event, arrival, TriggerPolicy())
         states.append(state)
         requests += [Request(change.as_of_ms, folded) for change in changes]
-    return states, requests
+    return states, requests + _at_last(user, state, len(rows), TriggerPolicy())
 
 
 def _when_due(
@@ -180,9 +183,12 @@ def _when_due(
     for folded, (arrival, event) in enumerate(rows[start:], start):
         state, changes, _ = fold(state, event, arrival, policy)
         yield from (Request(change.as_of_ms, folded) for change in changes)
-    # What is due after the last event can hit nothing, but it costs.
-    for change in expire(state, user, FOREVER_MS, policy)[1]:
-        yield Request(change.as_of_ms, len(rows))
+    yield from _at_last(user, state, len(rows), policy)
+
+
+def _at_last(user: str, state: State, events: int, policy: TriggerPolicy) -> list[Request]:
+    """What is due after the last event can hit nothing, but it costs."""
+    return [Request(change.as_of_ms, events) for change in expire(state, user, FOREVER_MS, policy)[1]]
 
 
 def _every_event(rows: Sequence[tuple[Arrival, BehaviourEvent]], start: int) -> Iterator[Request]:

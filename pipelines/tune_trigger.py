@@ -47,7 +47,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Row:
-    """One policy, with 95 % intervals over shoppers: what happens to one shopper hangs together. Shares are against a list an event."""
+    """One policy, with 95 % intervals over shoppers: what happens to one shopper hangs together. Shares are against the first one tried, a list an event."""
 
     name: str
     lists_per_shopper_day: Estimate
@@ -134,19 +134,19 @@ def _queries(answer: Answer) -> tuple[str, ...]:
 
 
 def rows_of(lives: Sequence[Life], tried: Sequence[Trigger], lists: Lists, seed: int) -> list[Row]:
-    """`tried` begins with the list at every event."""
+    """Shares are of the first one tried."""
     days = np.array([len(life.days) for life in lives], float)
     looks = np.array([len(life.looks) for life in lives], float)
     made = {name: np.array([life.lists_made(name) for life in lives], float) for name, _ in tried}
     hit = {name: np.array([hits(life, name, lists) for life in lives], float) for name, _ in tried}
-    every = tried[0].name
+    first, drawn = tried[0].name, resamples(len(lives), seed)
     return [
         Row(
             name,
-            ratio(made[name], days, seed),
-            ratio(made[name], made[every], seed),
-            ratio(hit[name], looks, seed),
-            ratio(hit[name], hit[every], seed),
+            ratio(made[name], days, drawn),
+            ratio(made[name], made[first], drawn),
+            ratio(hit[name], looks, drawn),
+            ratio(hit[name], hit[first], drawn),
         )
         for name, _ in tried
     ]
@@ -160,13 +160,18 @@ def cheapest(rows: Sequence[Row], hits_kept: float) -> Row:
     return min(enough, key=lambda row: row.lists_share.value)
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray, seed: int) -> Estimate:
+def resamples(shoppers: int, seed: int) -> np.ndarray:
+    """(RESAMPLES, shoppers) how often each shopper is in each: the same for every row, so that differences are paired."""
+    rng, drawn = np.random.default_rng(seed), np.empty((RESAMPLES, shoppers))
+    for draw in drawn:
+        draw[:] = np.bincount(rng.integers(shoppers, size=shoppers), minlength=shoppers)
+    return drawn
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, drawn: np.ndarray) -> Estimate:
     """Ratio of the sums over shoppers. 0 where the denominator is."""
-    drawn = np.random.default_rng(seed).multinomial(
-        len(numerator), np.full(len(numerator), 1 / len(numerator)), RESAMPLES
-    )
     below = drawn @ denominator
-    ratios = np.divide(drawn @ numerator, below, out=np.zeros(RESAMPLES), where=below > 0)
+    ratios = np.divide(drawn @ numerator, below, out=np.zeros(len(drawn)), where=below > 0)
     total = denominator.sum()
     return estimate(float(numerator.sum() / total) if total else 0.0, ratios)
 
