@@ -156,6 +156,8 @@ def generate_labels(
     model: Path = typer.Option(..., help="Folder of the pretrained bundle that says what is likely next."),
     allow_list: Path = typer.Option(..., help="The queries it may say, as `aigq allow-list` writes them."),
     out: Path = typer.Option(..., help="Folder for samples that `aigq sft` learns; the same command again goes on."),
+    most: int = typer.Option(0, help="Of so many samples, drawn evenly; 0: of all."),
+    feedback: int = typer.Option(10, help="Labels that shoppers gave, clicks and searches, at most."),
 ) -> None:
     """Fills the lists of samples up with the queries that a model finds likeliest next (docs/training.md)."""
     import training  # noqa: F401  (before torch: see its docstring)
@@ -163,7 +165,7 @@ def generate_labels(
     from inference.model_bundle import ModelBundle
     from training.generate_labels import generate_labels as run
 
-    made = run(samples_folder, ModelBundle.open(model), AllowList.read(allow_list), out)
+    made = run(samples_folder, ModelBundle.open(model), AllowList.read(allow_list), out, most, feedback)
     typer.echo(f"{out}  {made.samples:,} samples, {made.generated:,} of {made.labels:,} labels generated")
 
 

@@ -1,6 +1,6 @@
 """Labels that a model generated (the fourth source of AIGQ eq. 4): the queries that it finds likeliest next, behind the feedback.
 
-    FOLDER/direct/split=train/*.parquet -> OUT/direct/split=train/*.parquet
+    FOLDER/direct/split=train/*.parquet -> OUT/direct/split=train/*.parquet, and OUT/generated.json when all are done
 
 A sample says which one or two of a shopper's likely queries came true. Learned as they are, such short lists teach what follows the query
 before; a served list needs alternatives to each other. The pretrained model knows them: it was taught what comes next at every place
@@ -8,10 +8,11 @@ of every history. Its likeliest queries fill the list up in their order, and whe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import exp
 from pathlib import Path
+from random import Random
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,11 +28,11 @@ from transforms.label_lists import Candidate, LabelList, concat, label_list
 
 MORE = 6
 """Generated beyond a list's length: for those that say the same as a label."""
+FEEDBACK = 10
 COLUMNS = ("labels", "label_from", "label_scores", "labels_plain")
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True):
     samples: int = 0
     labels: int = 0
     generated: int = 0
@@ -40,8 +41,11 @@ class Counts:
         return Counts(self.samples + more.samples, self.labels + more.labels, self.generated + more.generated)
 
 
-def generate_labels(samples: Path, bundle: ModelBundle, allowed: AllowList, out: Path) -> Counts:
-    """Files that are there already are not made again. Raises FileNotFoundError where there are no samples."""
+def generate_labels(samples: Path, bundle: ModelBundle, allowed: AllowList, out: Path, most: int = 0, feedback: int = FEEDBACK) -> Counts:
+    """Of `most` samples, drawn from all files alike; 0: of all. Files that are there already are not made again.
+
+    Raises FileNotFoundError where there are no samples.
+    """
     from training.decoder import load_decoder
 
     files = sorted(Path(samples, DIRECT, "split=train").glob("*.parquet"))
@@ -54,11 +58,11 @@ def generate_labels(samples: Path, bundle: ModelBundle, allowed: AllowList, out:
     for number, file in enumerate(files, 1):
         written = Path(out, *file.relative_to(samples).parts)
         if not written.exists():
-            table = pq.read_table(file)
+            table = _some(pq.read_table(file), -(-most // len(files)), file.name)
             prompts = table["prompt"].to_pylist()
             likely = dict(likeliest(model, bundle.tokenizer, prompts, prefixes, LIST_LENGTH + MORE))
             made = [
-                extended(labels, sources, likely[i])
+                extended(labels, sources, likely[i], feedback)
                 for i, (labels, sources) in enumerate(
                     zip(table["labels_plain"].to_pylist(), _plain_sources(table), strict=True)
                 )
@@ -68,12 +72,15 @@ def generate_labels(samples: Path, bundle: ModelBundle, allowed: AllowList, out:
         say(
             f"{number} of {len(files)} files, {total.samples} samples, {total.generated} of {total.labels} labels generated"
         )
+    (out / "generated.json").write_bytes(msgspec.json.encode(total))
     return total
 
 
-def extended(plain: Sequence[str], sources: Sequence[str], likely: Sequence[Likely]) -> LabelList:
-    """The feedback of a sample, then what was generated, in the order of `label_lists`, with the model's probability as the system prior."""
-    told = {source: [q for q, of in zip(plain, sources, strict=True) if of == source] for source in ("click", "search")}
+def extended(plain: Sequence[str], sources: Sequence[str], likely: Sequence[Likely], feedback: int = FEEDBACK) -> LabelList:
+    """The first `feedback` labels that shoppers gave, then what was generated, in the order of `label_lists`, with the model's probability as
+    the system prior."""
+    given = [(q, of) for q, of in zip(plain, sources, strict=True) if of in ("click", "search")][:feedback]
+    told = {source: [q for q, of in given if of == source] for source in ("click", "search")}
     candidates = concat(told["click"], told["search"], generated=[each.text for each in likely])
     return label_list(candidates, _prior(likely), _admitted, LIST_LENGTH)
 
@@ -86,6 +93,12 @@ def _prior(likely: Sequence[Likely]) -> Mapping[str, float]:
 def _admitted(candidate: Candidate) -> bool:
     """Feedback was admitted when the samples were made, and the model writes by the allow-list."""
     return True
+
+
+def _some(table: pa.Table, most: int, name: str) -> pa.Table:
+    if not most or most >= len(table):
+        return table
+    return table.take(sorted(Random(f"generated {name}").sample(range(len(table)), most)))
 
 
 def _plain_sources(table: pa.Table) -> list[list[str]]:

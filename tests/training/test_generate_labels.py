@@ -51,3 +51,10 @@ def test_every_sample_is_kept_with_a_full_list_of_allowed_queries(tmp_path: Path
 def test_a_folder_without_samples_is_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="aigq samples"):
         generate_labels(tmp_path, random_bundle(tmp_path / "model"), ALLOWED, tmp_path / "out")
+
+
+def test_some_of_the_samples_are_the_same_ones_every_time(tmp_path: Path):
+    samples, bundle = write_samples(tmp_path / "samples", count=40), random_bundle(tmp_path / "model")
+    assert generate_labels(samples, bundle, ALLOWED, tmp_path / "a", most=7).samples == 7
+    generate_labels(samples, bundle, ALLOWED, tmp_path / "b", most=7)
+    assert read_direct(tmp_path / "a", "train") == read_direct(tmp_path / "b", "train")

@@ -40,11 +40,15 @@ class Figures:
 
 
 def write(part: Part, out: Path) -> Quality:
-    """Writes the part, and quality.json, quality.md and the pictures of all parts in the folder."""
+    """Writes the part, and the pages of all parts in the folder."""
+    write_part(part, out)
+    return write_pages(read_parts(out), out)
+
+
+def write_pages(parts: Sequence[Part], out: Path) -> Quality:
+    """quality.json, quality.md and pictures."""
     from training.yardstick.plots import draw
 
-    write_part(part, out)
-    parts = read_parts(out)
     quality = together(parts)
     (out / "quality.json").write_bytes(msgspec.json.format(msgspec.json.encode(quality), indent=1) + b"\n")
     pictures = {name: draw(rows, out, name) for name, rows in by_market(quality).items()}

@@ -1,0 +1,232 @@
+"""`make results`: every figure of docs/results/quality.*, from nothing, in one run that can be killed and goes on.
+
+    market -> samples, allow-list -> pretrained decoder -> generated labels -> arms -> quality (all contenders)
+
+Each step is one `aigq` command that another person could type; a step that is done is not done again. Markets are worked on side by side,
+one core each. Run it alone on the machine: it takes up to three hours of two cores. `--small` proves that the chain runs, with figures
+that mean nothing.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from inference.allow_list import FILE_NAME as ALLOW_LIST
+from simulation.market_folder import START_MS
+from training.yardstick.report import write_pages
+from training.yardstick.results import read_parts
+from training.yardstick.run import TEST_DAYS
+
+ROOT = Path(__file__).parent.parent
+DIRECT = "aigq-direct"
+"""The judged model's name in every market."""
+
+
+@dataclass(frozen=True)
+class Size:
+    shoppers: int
+    days: int
+    seeds: tuple[int, ...]
+    hidden: int
+    layers: int
+    pretrained: int
+    """Samples of a pretraining."""
+    labelled: int
+    """Samples whose lists are filled up."""
+    tuned: int
+    """Samples of a fine-tuning."""
+    compared: int
+    """Samples of both trainings of the arms that compare prompts: uncompressed ones take more than twice the time."""
+    asked: int
+    """Shoppers that the untrained SmolLM2 is asked about."""
+    baselines: str = ""
+    """Empty: all."""
+
+
+FULL = Size(4_000, 32, (1, 2, 3), 128, 4, 24_000, 12_000, 12_000, 5_000, 200)
+SMALL = Size(300, 12, (1,), 64, 1, 400, 200, 200, 200, 0, "popularity,repeats,user-bigrams")
+COUNTED = "popularity-all,popularity-7d,popularity,repeats"
+"""All that the market without drift is for: whether what is rebuilt daily is better there, too."""
+
+
+@dataclass(frozen=True)
+class Market:
+    law: str
+    seed: int
+    null: bool = False
+    drift: int = 1
+    ablations: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.law}-{self.seed}{'-null' if self.null else ''}{'' if self.drift else '-still'}"
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    words: tuple[str, ...]
+    """Of `aigq`; or of `cp`."""
+    makes: Path
+    """Is there when the step is done."""
+
+
+def markets(size: Size) -> list[Market]:
+    """One draw of each law first: what can be refuted early is."""
+    first, *others = size.seeds
+    begin = [Market("missions", first, ablations=True), Market("habits", first, ablations=True)]
+    drawn = [Market(law, seed) for seed in others for law in ("missions", "habits")]
+    return [*begin, Market("missions", first, null=True), *drawn, Market("missions", first, drift=0)]
+
+
+class Chain:
+    """The steps of one market."""
+
+    def __init__(self, market: Market, size: Size, work: Path) -> None:
+        self.market, self.size = market, size
+        self.at = work / market.name
+        self.shop, self.samples, self.allowed = self.at / "market", self.at / "samples", self.at / ALLOW_LIST
+        self.models: list[tuple[str, Path]] = []
+        """(name, bundle): the judged one first."""
+
+    def steps(self) -> Iterator[Step]:
+        market, size = self.market, self.size
+        played = ("--law", market.law, "--seed", market.seed, "--shoppers", size.shoppers, "--days", size.days)
+        other = ("--drift", market.drift, "--workers", 1, *(["--null"] if market.null else []))
+        yield self.step("simulate", self.shop, "simulate", *played, *other, "--out", self.shop)
+        if not market.drift:
+            yield self.quality("quality", COUNTED)
+            return
+        archive = self.shop / "archive"
+        with_searches = ("--direct_labels", "with_searches", "--cases", "exposures")
+        yield self.step(
+            "samples",
+            self.samples / "samples.json",
+            "samples",
+            "--archive",
+            archive,
+            "--out",
+            self.samples,
+            *with_searches,
+        )
+        until = datetime.fromtimestamp(START_MS / 1000 + (size.days - TEST_DAYS) * 86_400, UTC).isoformat()
+        counted = ("--archive", archive, "--out", self.allowed, "--until", until)
+        yield self.step("allow-list", self.allowed, "allow-list", *counted)
+        yield from self.arms()
+        yield self.quality("quality", size.baselines)
+        if market.ablations and size.asked:
+            yield self.quality("untrained", "popularity,zero-shot", "--shoppers", size.asked)
+
+    def arms(self) -> Iterator[Step]:
+        size = self.size
+        pretrained = self.at / "pretrain" / "bundle"
+        yield self.pretrain("pretrain", size.pretrained)
+        filled = self.at / "generated"
+        source = ("--model", pretrained, "--allow-list", self.allowed, "--most", size.labelled)
+        yield self.step(
+            "generated labels", filled / "generated.json", "generate-labels", self.samples, *source, "--out", filled
+        )
+        yield from self.sft(DIRECT, filled, pretrained, size.tuned)
+        if self.market.ablations:
+            yield from self.sft("sft-plain-order", filled, pretrained, size.tuned, "--order", "plain")
+            yield from self.sft("il-sft-ranker-labels", self.samples, pretrained, size.tuned)
+            for name, plain in (("prompts-compressed", ()), ("prompts-plain", ("--plain",))):
+                yield self.pretrain(f"pretrain-{name}", size.compared, *plain)
+                base = self.at / f"pretrain-{name}" / "bundle"
+                yield from self.sft(name, filled, base, size.compared, *plain)
+
+    def pretrain(self, name: str, samples: int, *more: object) -> Step:
+        shape = ("--hidden", self.size.hidden, "--layers", self.size.layers)
+        out = self.at / name
+        return self.step(name, _card(out), "pretrain", self.shop, "--out", out, "--samples", samples, *shape, "--threads", 1, *more)  # fmt: skip
+
+    def sft(self, name: str, samples: Path, base: Path, count: int, *more: object) -> Iterator[Step]:
+        out = self.at / name
+        learned = ("--base", base, "--samples", count, "--threads", 1, "--name", name, "--version", self.market.name)
+        yield self.step(name, _card(out), "sft", samples, "--out", out, *learned, *more)
+        listed = out / "bundle" / ALLOW_LIST
+        yield Step(f"{name}: its allow-list", ("cp", str(self.allowed), str(listed)), listed)
+        self.models.append((name, out / "bundle"))
+
+    def quality(self, name: str, baselines: str, *more: object) -> Step:
+        samples = ("--samples", self.samples) if self.models else ()
+        models = [word for model, bundle in self.models for word in ("--model", f"{model}={bundle}")]
+        judged = ("--baselines", baselines, "--out", self.at / name)
+        return self.step(name, self.at / name / "quality.md", "quality", self.shop, *samples, *models, *judged, *more)
+
+    def step(self, name: str, makes: Path, *words: object) -> Step:
+        return Step(name, tuple(map(str, words)), makes)
+
+
+def _card(run: Path) -> Path:
+    return run / "bundle" / "card.json"
+
+
+class Failed(RuntimeError):
+    """A step ended with another status than 0."""
+
+
+def work_through(chain: Chain, begun: float) -> None:
+    """Raises Failed."""
+    for each in chain.steps():
+        if each.makes.exists():
+            continue
+        each.makes.parent.mkdir(parents=True, exist_ok=True)
+        log = chain.at / "logs" / f"{each.name.replace(' ', '-').replace(':', '')}.log"
+        log.parent.mkdir(exist_ok=True)
+        words = list(each.words) if each.words[0] == "cp" else [sys.executable, "-m", "cli", *each.words]
+        started = time.monotonic()
+        with log.open("a") as output:
+            output.write(f"{' '.join(each.words)}\n")
+            output.flush()
+            status = subprocess.run(
+                words, check=False, cwd=ROOT, stdout=output, stderr=output, env=os.environ | {"OMP_NUM_THREADS": "1"}
+            ).returncode
+        if status:
+            raise Failed(
+                f"{chain.market.name}: {each.name} ended with {status}, see {log}; mended, the same command goes on there"
+            )
+        took = time.monotonic() - started
+        print(f"{(time.monotonic() - begun) / 60:5.1f} min  {chain.market.name}: {each.name}, {took:.0f} s", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="prove that it runs: no figures to quote")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "results", help="markets, samples, models, logs")
+    parser.add_argument("--out", type=Path, help="folder of the pages; docs/results, or WORK/pages where small")
+    parser.add_argument("--lanes", type=int, default=2, help="markets at once")
+    options = parser.parse_args()
+    size = SMALL if options.small else FULL
+    out: Path = options.out or (options.work / "pages" if options.small else ROOT / "docs" / "results")
+    begun = time.monotonic()
+    chains = [Chain(market, size, options.work) for market in markets(size)]
+    failed: list[Failed] = []
+    with ThreadPoolExecutor(options.lanes) as lanes:
+        for done in [lanes.submit(work_through, chain, begun) for chain in chains]:
+            try:
+                done.result()
+            except Failed as error:
+                failed.append(error)
+                print(error, file=sys.stderr, flush=True)
+    if failed:
+        return 1
+    parts = [
+        part for chain in chains for found in sorted(chain.at.glob("*/parts")) for part in read_parts(found.parent)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    for target in write_pages(parts, out).targets:
+        print(f"{target.name} = {target.value:.4f} ({target.bound}) {'met' if target.met else 'MISSED'}")
+    print(f"written: {out}/quality.json, quality.md and pictures; {(time.monotonic() - begun) / 60:.0f} min")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
