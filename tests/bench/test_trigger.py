@@ -1,10 +1,14 @@
 """What bench.trigger promises is read where it is worst, and its page says what its result says."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from bench.trigger import DEFAULT, Measured, grid, kept, market, targets
+from bench.trigger_page import PAGE, PICTURE, RESULT, with_table
+from bench.trigger_page import measured as shown
 from interest import TriggerPolicy
 from pipelines.tune_trigger import Row
 from simulation.market_folder import MarketFacts
@@ -41,3 +45,19 @@ def test_another_market_in_its_place_is_refused(tmp_path: Path):
     )
     with pytest.raises(ValueError, match="another market"):
         market(tmp_path, "missions", 11, 3)
+
+
+def test_the_page_holds_what_is_committed():
+    page = PAGE.read_text()
+    assert with_table(page, shown(RESULT)) == page, "run `python -m bench.trigger_page`"
+
+
+def test_a_miss_stands_above_the_table_with_its_cause(tmp_path: Path):
+    markets = [asdict(measured(law, 0.94, 0.2)) for law in ("missions", "habits")]
+    targets = [{"name": "hits_kept", "value": 0.94, "bound": ">= 0.95", "met": False, "cause": "too few"}]
+    result = tmp_path / "trigger.json"
+    result.write_text(json.dumps({"targets": targets, "figures": {"markets": markets}}))
+    miss, table, picture = shown(result).split("\n\n")
+    assert miss == "`hits_kept` is 0.94 (>= 0.95): too few."
+    assert table.splitlines()[-1].startswith(f"| {DEFAULT} | 0.200 | 0.940 [0.930, 0.950] |")
+    assert picture == PICTURE
