@@ -19,6 +19,9 @@ def quality_log(
     out: Path = typer.Option(Path("build/quality"), help="Folder for real-log.*, and for quality.* with other parts."),
     learn_days: int = typer.Option(25, help="Days before the first judged one."),
     lists: int = typer.Option(3, help="Lists that a model writes for thirty candidates."),
+    likeliest: bool = typer.Option(
+        False, "--likeliest", help="Not lists as served: the thirty likeliest queries of the bundle's allow-list."
+    ),
     free: bool = typer.Option(False, help="Models write without their bundle's allow-list."),
 ) -> None:  # fmt: skip
     """Models and baselines on a real log, day by day: statistics rebuilt daily, models frozen; with intervals."""
@@ -46,6 +49,7 @@ def quality_log(
         learn_days=learn_days,
         lists=lists,
         free=free,
+        likeliest=likeliest,
     )
     result, ten = run(plan, tell=lambda line: typer.echo(line, err=True))
     found = write(result.part, out)

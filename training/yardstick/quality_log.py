@@ -17,6 +17,7 @@ import numpy as np
 from inference.model_bundle import ModelBundle
 from simulation.market_folder import git_revision
 from training.log import Case
+from training.rankers.likeliest import Likeliest
 from training.rankers.model import ModelRanker
 from training.yardstick.bootstrap import DRAWS, Resamples
 from training.yardstick.every_search import FrozenAndDaily, frozen_and_daily
@@ -52,6 +53,8 @@ class Plan:
     """Of each model: three of ten make thirty candidates."""
     draws: int = DRAWS
     free: bool = False
+    likeliest: bool = False
+    """A model's candidates are the likeliest queries of its allow-list, not the lists that it would be served with."""
 
 
 class Beats(msgspec.Struct, frozen=True):
@@ -113,7 +116,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> tuple[Re
             lists=answered.lists,
             models=(*names, *blended),
             groups=groups,
-            extra={model.name: {VALID: model.valid(answered.cases)} for model in models},
+            extra={m.name: {VALID: m.valid(answered.cases)} for m in models if isinstance(m, ModelRanker)},
             draws=plan.draws,
         )
     )
@@ -129,7 +132,12 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> tuple[Re
     settings = [
         Fitted(name, setting, 0.0, 0.0) for name, setting in answered.settings.items() if name in answered.lists
     ]
-    settings += [Fitted(name, "frozen", 0.0, round(seconds, 1)) for name, seconds in writing_s.items()]
+    settings += [
+        Fitted(
+            name, "frozen; likeliest queries" if plan.likeliest else "frozen; lists as served", 0.0, round(seconds, 1)
+        )
+        for name, seconds in writing_s.items()
+    ]
     part = Part(
         market=facts.name,
         seed="",
@@ -138,7 +146,13 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> tuple[Re
         direct=names[0] if names else "",
         models=names,
         base=measured.base,
-        command=" ".join(["aigq quality-log FILE", *(f"--model {Path(bundle).name}" for bundle, _ in plan.models)]),
+        command=" ".join(
+            [
+                "aigq quality-log FILE",
+                *(f"--model {f'{name}=' if name else ''}BUNDLE" for _, name in plan.models),
+                *(["--likeliest"] if plan.likeliest else []),
+            ]
+        ),
         date=datetime.now(UTC).date().isoformat(),
         machine=f"{platform.machine()}, {platform.system()}, CPU",
         git_revision=git_revision(),
@@ -155,7 +169,9 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> tuple[Re
     return RealLogResult(facts, part, day, seconds, tuple(every), tuple(beats), tuple(w.example for w in ten)), ten
 
 
-def _model(plan: Plan, bundle: Path, name: str) -> ModelRanker:
+def _model(plan: Plan, bundle: Path, name: str) -> ModelRanker | Likeliest:
+    if plan.likeliest:
+        return Likeliest(ModelBundle.open(bundle), name)
     return ModelRanker(ModelBundle.open(bundle), plan.out / "written", plan.lists, plan.free, name)
 
 
