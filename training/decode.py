@@ -4,13 +4,16 @@ from collections.abc import Sequence
 
 import torch
 from tokenizers import Tokenizer
-from transformers import LogitsProcessor, LogitsProcessorList
 
 from inference.allowed_logits import restrict
 from inference.allowed_prefixes import Prefixes, Standing
 from inference.distinct import Listed, stops_of
 from inference.vocabulary import END, PAD, token_id
 from training.decoder import MAX_ANSWER_TOKENS, Decoder
+from training.decoder_steps import Steps, grouped
+
+FEW = 0.75
+"""Share of a batch's rows that are still written, below which the others leave it: that copies the batch's cache."""
 
 
 def greedy(
@@ -19,15 +22,18 @@ def greedy(
     prompts: Sequence[str],
     batch: int = 128,
     allowed: Prefixes | None = None,
+    before: Sequence[Sequence[int]] | None = None,
 ) -> list[tuple[str, bool]]:
-    """(text, whether it came to its end) for each prompt, in order. `allowed`: only queries of that allow-list."""
+    """(text, whether it came to its end) for each prompt, in order. `allowed`, `before`: as in `greedy_ids`."""
     end = token_id(tokenizer, END)
     encoded = [encoding.ids for encoding in tokenizer.encode_batch(list(prompts))]
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     texts: list[tuple[str, bool]] = [("", False)] * len(encoded)
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        for i, ids in zip(rows, greedy_ids(model, tokenizer, [encoded[i] for i in rows], allowed=allowed), strict=True):
+        listed = [before[i] for i in rows] if before else None
+        answers = greedy_ids(model, tokenizer, [encoded[i] for i in rows], allowed=allowed, before=listed)
+        for i, ids in zip(rows, answers, strict=True):
             ended = ids[-1] == end
             texts[i] = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False), ended
     return texts
@@ -41,59 +47,63 @@ def greedy_ids(
     most: int = MAX_ANSWER_TOKENS,
     distinct: bool = True,
     allowed: Prefixes | None = None,
+    before: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
     """The answers as tokens, the end token included where it was written. One batch: prompts of like length cost least.
 
     `distinct=False` writes what the model would without `inference.distinct`; `allowed` writes only queries of that allow-list.
+    `before`: for each prompt the tokens of queries that count as listed already, though the model does not see them.
     """
-    end, pad = token_id(tokenizer, END), token_id(tokenizer, PAD)
-    longest = max(map(len, prompts))
-    rules: list[LogitsProcessor] = []
-    if allowed:
-        rules = [_Allowed(longest, allowed, len(prompts))]
-    elif distinct:
-        rules = [_Distinct(longest, stops_of(tokenizer), len(prompts))]
-    made = model.generate(  # pyright: ignore[reportAttributeAccessIssue] (its protocol knows no properties)
-        input_ids=torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts], device=model.device),
-        attention_mask=torch.tensor(
-            [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=model.device
-        ),
-        do_sample=False,
-        logits_processor=LogitsProcessorList(rules),
-        max_new_tokens=most,
-        eos_token_id=end,
-        pad_token_id=pad,
-    )
-    answers = made[:, longest:].tolist()
-    return [ids[: ids.index(end) + 1] if end in ids else ids for ids in answers]
+    end = token_id(tokenizer, END)
+    answers: list[list[int]] = [[] for _ in prompts]
+    listed = [list(ids) for ids in before] if before else [[] for _ in prompts]
+    rule = _Allowed(allowed, listed) if allowed else _Distinct(tokenizer, listed) if distinct else None
+    rows = list(range(len(prompts)))
+    """The prompt of each row of the batch."""
+    with grouped(model):
+        steps = Steps(model, prompts, most, token_id(tokenizer, PAD))
+        logits = steps.first()
+        while True:
+            if rule:
+                rule.apply(logits, rows)
+            chosen = logits.argmax(dim=-1)
+            for row, token in zip(rows, chosen.tolist(), strict=True):
+                if not _complete(answers[row], end):
+                    answers[row].append(token)
+                    listed[row].append(token)
+            places = [place for place, row in enumerate(rows) if not _complete(answers[row], end)]
+            if not places or len(answers[rows[places[0]]]) == most:
+                return answers
+            if len(places) < FEW * len(rows):
+                rows = [rows[place] for place in places]
+                kept = torch.tensor(places, device=chosen.device)
+                steps.keep(kept)
+                chosen = chosen[kept]
+            logits = steps.next(chosen)
 
 
-class _Distinct(LogitsProcessor):
+def _complete(answer: Sequence[int], end: int) -> bool:
+    return bool(answer) and answer[-1] == end
+
+
+class _Distinct:
     """What inference.vllm_distinct does in vLLM."""
 
-    def __init__(self, prompt_tokens: int, stops: frozenset[int], rows: int):
-        self._start = prompt_tokens
-        self._written: list[list[int]] = [[] for _ in range(rows)]
-        self._listed = [Listed(stops, written) for written in self._written]
+    def __init__(self, tokenizer: Tokenizer, written: Sequence[Sequence[int]]):
+        stops = stops_of(tokenizer)
+        self._listed = [Listed(stops, each) for each in written]
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        for row, (written, listed) in enumerate(zip(self._written, self._listed, strict=True)):
-            written.extend(input_ids[row, self._start + len(written) :].tolist())
-            if tokens := listed.banned():
-                scores[row, list(tokens)] = float("-inf")
-        return scores
+    def apply(self, logits: torch.Tensor, rows: Sequence[int]) -> None:
+        for place, row in enumerate(rows):
+            if tokens := self._listed[row].banned():
+                logits[place, list(tokens)] = float("-inf")
 
 
-class _Allowed(LogitsProcessor):
+class _Allowed:
     """The same with an allow-list, which keeps queries distinct as well."""
 
-    def __init__(self, prompt_tokens: int, allowed: Prefixes, rows: int):
-        self._start = prompt_tokens
-        self._written: list[list[int]] = [[] for _ in range(rows)]
-        self._standings = {row: Standing(allowed, written) for row, written in enumerate(self._written)}
+    def __init__(self, allowed: Prefixes, written: Sequence[Sequence[int]]):
+        self._standings = [Standing(allowed, each) for each in written]
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        for row, written in enumerate(self._written):
-            written.extend(input_ids[row, self._start + len(written) :].tolist())
-        restrict(scores, self._standings)
-        return scores
+    def apply(self, logits: torch.Tensor, rows: Sequence[int]) -> None:
+        restrict(logits, {place: self._standings[row] for place, row in enumerate(rows)})
