@@ -48,18 +48,23 @@ def contenders(
     names: Iterable[str], folder: Path = Path("build/written"), profiles: Mapping[str, Mapping[str, str]] | None = None
 ) -> list[Ranker]:
     """New rankers, not fitted. `folder` keeps what a language model wrote; `profiles` by user, as of the cut-off, are for the blend and the two-tower.
+    The blend has those that stand beside it among its sources: what was fitted on a log for one is not fitted again for the other.
     Raises ValueError for a name that there is not. Imports only what is asked for."""
     names = list(names)
     if unknown := [name for name in names if name not in CONTENDERS]:
         raise ValueError(f"no contender {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
-    return [_made(name, folder, profiles) for name in names]
+    made = {name: _made(name, folder, profiles) for name in names if name != "blend"}
+    if "blend" in names:
+        from training.rankers.blend import Blend
+
+        early = [_made(name, folder, profiles) for name in BLENDED]
+        made["blend"] = Blend([made.get(name) or _made(name, folder, profiles) for name in BLENDED], early, profiles)
+    return [made[name] for name in names]
 
 
 def _made(name: str, folder: Path, profiles: Mapping[str, Mapping[str, str]] | None) -> Ranker:
     module, maker, arguments = CONTENDERS[name]
     make: Callable[..., Any] = getattr(import_module(f"training.rankers.{module}"), maker)
-    if name == "blend":
-        return make(contenders(BLENDED, folder, profiles), profiles=profiles)
     if name == "two-tower":
         return make(profiles=profiles)
     if name == "zero-shot":

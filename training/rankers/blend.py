@@ -2,8 +2,7 @@
 
 It is fitted in two stages, so that it learns from nothing that it would not know: the sources and the statistics are fitted on
 the log without its last days, their candidates for the moments of those days are the training samples, and what was searched next
-is their label. Then sources and statistics are fitted on the whole log and the trees are kept. A source that cannot be fitted (a
-model) must for the first stage be one that never saw those last days: `Staged`.
+is their label. Then sources and statistics are fitted on the whole log and the trees are kept.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ PARAMETERS = {
     "feature_fraction": 0.7,
     "lambda_l2": 5.0,
     "max_bin": 127,
-    "num_threads": 2,
+    "num_threads": 1,  # two that wait for each other beside a busy core are many times slower than one
     "deterministic": True,
     "force_row_wise": True,
     "verbosity": -1,
@@ -41,8 +40,9 @@ class Blend:
     def __init__(
         self,
         sources: Sequence[Ranker],
-        name: str = "blend",
+        early: Sequence[Ranker],
         profiles: Mapping[str, Mapping[str, str]] | None = None,
+        name: str = "blend",
         learned_days: float = 3.0,
         most: int = 12_000,
         retrain_days: float = 7.0,
@@ -50,9 +50,11 @@ class Blend:
         seed: int = 0,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        """`profiles` by user, for the training moments, because a log has none. The trees learn from `most` moments of the log's last
+        """`early` are other instances of the same sources, for the first stage, so that `sources` are fitted on whole logs alone and
+        may stand beside the blend too; where a source is a model, its early one never saw the log's last `learned_days`.
+        `profiles` by user, for the training moments, because a log has none. The trees learn from `most` moments of the log's last
         `learned_days`, and anew once a log has grown by `retrain_days`: statistics are fresh at every fit."""
-        self.sources = list(sources)
+        self.sources, self.early = list(sources), list(early)
         self.name = name
         self.profiles = profiles or {}
         self.learned_days = learned_days
@@ -66,15 +68,14 @@ class Blend:
 
     def fit(self, log: Log) -> None:
         """Raises ValueError where the log is too short to hold both stages."""
-        log = compact(log)
         if not len(log):
             raise ValueError("the blend was given an empty log; it needs some days of searches")
         begin, end = int(log.time_ms[0]), int(log.time_ms[-1])
         grown = end - self._trained[1]
         if self.trees is None or begin != self._trained[0] or not 0 <= grown < self.retrain_days * DAY_MS:
-            self._train(log)
+            self._train(compact(log))
             self._trained = (begin, end)
-        self._fit_sources(log)
+        self._fit(self.sources, log)
 
     def rank(self, cases: Sequence[Case], count: int) -> list[tuple[str, ...]]:
         made: list[tuple[str, ...]] = []
@@ -82,7 +83,7 @@ class Blend:
             part = cases[start : start + CHUNK]
             pairs = pairs_of(self.statistics, self.sources, part)
             assert self.trees is not None, "fit comes before rank"
-            scores = np.asarray(self.trees.predict(pairs.values, num_threads=2))
+            scores = np.asarray(self.trees.predict(pairs.values, num_threads=1))
             order = np.lexsort((np.arange(len(scores)), -scores, pairs.of_case))
             bounds = np.searchsorted(pairs.of_case, np.arange(len(part) + 1))
             for i in range(len(part)):
@@ -96,11 +97,11 @@ class Blend:
         ordered = sorted(zip(feature_names(self.sources), gain / max(gain.sum(), 1e-9), strict=True), key=lambda p: -p[1])  # fmt: skip
         return {name: round(float(share), 4) for name, share in ordered}
 
-    def _fit_sources(self, log: Log) -> None:
-        for source in self.sources:
+    def _fit(self, sources: Sequence[Ranker], log: Log) -> None:
+        for source in sources:
             self.progress(f"{self.name}: fits {source.name}")
             source.fit(log)
-        self.statistics = Statistics.of(log, self.profiles, self.min_shoppers)
+        self.statistics = Statistics.of(compact(log), self.profiles, self.min_shoppers)
 
     def _train(self, log: Log) -> None:
         from_ms = int(log.time_ms[-1]) + 1 - int(self.learned_days * DAY_MS)
@@ -112,7 +113,7 @@ class Blend:
                 f"{len(earlier)} behaviours before them and {len(chosen.row)} searches in them; give it a longer log or "
                 "fewer learned_days"
             )
-        self._fit_sources(earlier)
+        self._fit(self.early, earlier)
         learned = cases(log, chosen, self.profiles)
         parts: list[tuple[Pairs, np.ndarray]] = []
         held_out: list[np.ndarray] = []
@@ -122,7 +123,7 @@ class Blend:
         for start in range(0, len(learned), CHUNK):
             self.progress(f"{self.name}: features of {start} / {len(learned)} moments")
             part = learned[start : start + CHUNK]
-            pairs = pairs_of(self.statistics, self.sources, part)
+            pairs = pairs_of(self.statistics, self.early, part)
             label = np.array([part[i].next == q for i, q in zip(pairs.of_case, pairs.queries, strict=True)])
             hit = np.bincount(pairs.of_case, label, len(part)) > 0  # others have nothing to teach
             kept = hit[pairs.of_case]
@@ -147,24 +148,6 @@ class Blend:
         self.progress(f"{self.name}: trees from {len(values)} candidates of {self.training_cases} moments")
         stop = lightgbm.early_stopping(50, verbose=False)
         self.trees = lightgbm.train(parameters, sets[0], 600, valid_sets=[sets[1]], callbacks=[stop])
-
-
-class Staged:
-    """A source that no log fits (a model), for the blend's two stages: `early` knows nothing from `until_ms` on and stands in for
-    `late` as long as the log ends before it."""
-
-    def __init__(self, early: Ranker, late: Ranker, until_ms: int) -> None:
-        self.name = late.name
-        self.early, self.late, self.until_ms = early, late, until_ms
-        self.now = early
-
-    def fit(self, log: Log) -> None:
-        ends_early = not len(log) or int(log.time_ms[-1]) < self.until_ms
-        self.now = self.early if ends_early else self.late
-        self.now.fit(log)
-
-    def rank(self, cases: Sequence[Case], count: int) -> list[tuple[str, ...]]:
-        return self.now.rank(cases, count)
 
 
 def _groups(of_case: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 from inference.output import normalise
 from training.log import Case, Log
+from training.rankers.fitted import once
 from training.rankers.moments import DAY_MS, KEPT, cases, compact, known_queries, moments
 from training.rankers.slots import Parsed, Slots, Titled
 
@@ -62,6 +63,7 @@ class Template:
         self.again = 0.3
         self._last: tuple[Sequence[Case], list[Shares]] | None = None
 
+    @once
     def fit(self, log: Log) -> None:
         """About 20 s for a million behaviours."""
         log, self._last = compact(log), None

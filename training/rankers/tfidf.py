@@ -13,6 +13,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from training.log import Case, Log
+from training.rankers.fitted import once
 from training.rankers.moments import (
     DAY_MS,
     Known,
@@ -59,6 +60,7 @@ class Tfidf:
         self.tune = weights is None
         self.seed = seed
 
+    @once
     def fit(self, log: Log) -> None:
         """Takes about 20 s for 100,000 distinct texts. Tunes on the log's last two days unless weights were given."""
         log = self.log = compact(log)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from training.log import Case, Log
+from training.rankers.fitted import once
 from training.rankers.newest import ByShopper, Newest, newest_in_cases, newest_in_log
 from training.rankers.scores import DAY_MS, Scores, Window, best, shares
 
@@ -55,12 +56,14 @@ class TunedRanker:
         self._rule, self._windows, self._memories = rule, windows, memories
         self._learned: Any = None
 
+    @once
     def fit(self, log: Log) -> None:
         self._tune(log)
         self._learn(log)
 
     def recount(self, log: Log) -> None:
         """`fit` in a tenth of the time, for statistics that are rebuilt daily: what the rule learns from and its setting stay as they are."""
+        self.fitted_on = None  # the next fit is one
         if (split := self._last_days(log)) is not None:
             self._choose_window(log, *split)
         self._learn(log)

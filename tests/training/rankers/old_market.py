@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from schemas import BehaviourEvent
 from simulation.market import Market
 from training.log import Case, Log, Ranker, hidden
 from training.log_files import log_of, search_cases
@@ -28,7 +29,7 @@ class Small(NamedTuple):
 
 @cache
 def small() -> Small:
-    events = list(Market(3, SHOPPERS).events(START_MS, DAYS + 1))
+    events = _events()
     profiles = {event.user: event.profile for event in events if event.profile}
     whole = log_of(events)
     end_ms = START_MS + DAYS * DAY_MS
@@ -37,10 +38,15 @@ def small() -> Small:
 
 
 @cache
+def _events() -> list[BehaviourEvent]:
+    return list(Market(3, SHOPPERS).events(START_MS, DAYS + 1))
+
+
+@cache
 def another_future() -> Log:
     """The same log up to the cut-off, made together with a different day after it; names of texts and users included."""
     end_ms = START_MS + DAYS * DAY_MS
-    past = [event for event in Market(3, SHOPPERS).events(START_MS, DAYS + 1) if event.time_ms < end_ms]
+    past = [event for event in _events() if event.time_ms < end_ms]
     future = [
         msgspec.structs.replace(event, id=f"new-{event.id}", user=f"a {event.user}", query=f"a{i % 7} {event.query}" if event.query else "")
         for i, event in enumerate(Market(99, 60).events(end_ms, 1))

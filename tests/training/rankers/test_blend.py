@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tests.training.rankers.old_market import (  # fmt: skip
-    DAYS,
     START_MS,
     check_lists,
     check_no_peeking_and_again,
@@ -16,8 +15,9 @@ from tests.training.rankers.old_market import (  # fmt: skip
 )
 from training.log import Case, Log, Ranker
 from training.rankers import BLENDED, contenders
-from training.rankers.blend import Blend, Staged
+from training.rankers.blend import Blend
 from training.rankers.features import feature_names, pairs_of
+from training.rankers.fitted import once
 from training.rankers.fusion import Fusion
 from training.rankers.moments import DAY_MS, compact
 from training.rankers.statistics import Statistics
@@ -30,7 +30,7 @@ def sources() -> list[Ranker]:
 
 
 def make() -> Blend:
-    return Blend(sources(), profiles=small().profiles, most=1_500)
+    return Blend(sources(), sources(), small().profiles, most=1_500)
 
 
 @pytest.fixture(scope="module")
@@ -71,26 +71,26 @@ def test_a_case_has_a_hundred_candidates(fitted: Blend):
 
 
 def test_its_trees_learn_from_sources_that_never_saw_the_days_they_are_judged_on():
-    source = Fixed(["laptop"])
+    early, source = Fixed(["laptop"]), Fixed(["laptop"])
     log = small().log
-    blend = Blend([source], most=300, learned_days=3)
-    blend.fit(log)
+    Blend([source], [early], most=300, learned_days=3).fit(log)
     end_ms = int(log.time_ms[-1])
-    assert source.ends_ms[0] <= end_ms - 3 * DAY_MS
-    assert source.ends_ms[1:] == [end_ms]
+    assert len(early.ends_ms) == 1
+    assert early.ends_ms[0] <= end_ms - 3 * DAY_MS
+    assert source.ends_ms == [end_ms]
 
 
 def test_statistics_are_fresh_at_every_fit_and_trees_by_the_week():
-    source = Fixed(["laptop"])
+    early, source = Fixed(["laptop"]), Fixed(["laptop"])
     whole = small().log
-    blend = Blend([source], most=300, retrain_days=7)
+    blend = Blend([source], [early], most=300, retrain_days=7)
     ends_ms = [START_MS + day * DAY_MS for day in (14, 15, 22)]
     trees = []
     for end_ms in ends_ms:
         blend.fit(whole.before(end_ms))
         trees.append(blend.trees)
     assert trees[0] is trees[1] is not trees[2]
-    assert len(source.ends_ms) == 5  # two stages, one, two
+    assert (len(early.ends_ms), len(source.ends_ms)) == (2, 3)
 
 
 def test_a_query_that_only_one_source_knows_can_be_offered(fitted: Blend):
@@ -104,26 +104,33 @@ def test_one_more_source_that_knows_the_answer_is_believed():
         def rank(self, cases: Sequence[Case], count: int) -> list[tuple[str, ...]]:
             return [(case.next or "laptop",) for case in cases]
 
-    blend = Blend([Knowing([])], most=600)
+    blend = Blend([Knowing([])], [Knowing([])], most=600)
     blend.fit(small().log)
     made = blend.rank(small().cases[:100], 1)
     assert np.mean([case.next == row[0] for case, row in zip(small().cases[:100], made, strict=True)]) > 0.9
 
 
-def test_a_staged_model_stands_in_until_its_time():
-    early, late = Fixed(["early"], "model of day 27"), Fixed(["late"], "model")
+def test_a_source_of_the_registry_that_stands_alone_too_is_fitted_once():
+    tfidf, blend = contenders(["tfidf", "blend"])
+    assert isinstance(blend, Blend)
+    assert tfidf in blend.sources
+    assert tfidf not in blend.early
+
+
+def test_a_second_fit_on_the_very_same_log_does_nothing_and_one_on_another_log_does():
+    class Counting(Fixed):
+        fit = once(Fixed.fit)
+
+    source = Counting([])
     log = small().log
-    cut_ms = START_MS + (DAYS - 3) * DAY_MS
-    staged = Staged(early, late, cut_ms)
-    staged.fit(log.before(cut_ms))
-    assert staged.rank(small().cases[:1], 1) == [("early",)]
-    staged.fit(log)
-    assert staged.rank(small().cases[:1], 1) == [("late",)]
+    for each in (log, log, log.before(START_MS + DAY_MS), log):
+        source.fit(each)
+    assert len(source.ends_ms) == 3
 
 
 def test_a_log_that_is_too_short_is_refused():
     with pytest.raises(ValueError, match="longer log"):
-        Blend([]).fit(small().log.before(START_MS + DAY_MS))
+        Blend([], []).fit(small().log.before(START_MS + DAY_MS))
 
 
 def test_features_look_at_nothing_that_came_after(fitted: Blend):

@@ -1,12 +1,14 @@
 """Rules that count: each finds the structure that it is for, fills its list with popularity, and is fitted on the past alone."""
 
+from functools import cache
+
 import msgspec
 import numpy as np
 import pytest
 
 from schemas import Behaviour, BehaviourEvent, Item
 from tests.training.yardstick.small_market import DAY_MS, START_MS, events_and_pages
-from training.log import Case, Log, hidden
+from training.log import Case, Log, Ranker, hidden
 from training.log_files import log_of, search_cases
 from training.rankers import CONTENDERS, SIMPLE, contenders
 from training.rankers.bigrams import Bigrams, Setting
@@ -15,11 +17,32 @@ from training.rankers.repeats import RepeatRates
 from training.rankers.scores import Following, Window, shares
 
 HOUR_MS = 3_600_000
+CUT_MS = START_MS + 12 * DAY_MS
 
 
-@pytest.fixture(scope="module")
-def log() -> Log:
+@cache
+def whole() -> Log:
     return log_of(*events_and_pages(60, 14))
+
+
+@cache
+def longer() -> Log:
+    """The same until the cut-off, and something else later."""
+    events, pages = events_and_pages(60, 14)
+    late = [search("late", START_MS + 13 * DAY_MS + i, "only later") for i in range(500)]
+    return log_of([*events, *late], pages)
+
+
+@cache
+def fitted(name: str) -> Ranker:
+    (ranker,) = contenders([name])
+    ranker.fit(whole().before(CUT_MS))
+    return ranker
+
+
+@pytest.fixture
+def log() -> Log:
+    return whole()
 
 
 def search(user: str, time_ms: int, query: str) -> BehaviourEvent:
@@ -34,49 +57,38 @@ def case(*seen: tuple[int, str], as_of_ms: int, category: str = "") -> Case:
 
 
 @pytest.mark.parametrize("name", SIMPLE)
-def test_lists_are_distinct_full_and_the_same_again(name: str, log: Log):
-    cases = search_cases(log, START_MS + 12 * DAY_MS)[:200]
+def test_lists_are_distinct_and_full(name: str, log: Log):
+    cases = search_cases(log, CUT_MS)[:200]
     cases.append(case((START_MS, "never heard of"), as_of_ms=START_MS + HOUR_MS))
     cases.append(Case("nobody", START_MS, {}, (), "", ()))
-    lists = []
-    for (ranker,) in (contenders([name]), contenders([name])):
-        ranker.fit(log.before(START_MS + 12 * DAY_MS))
-        assert ranker.name == name
-        lists.append(ranker.rank(cases, 10))
-    assert lists[0] == lists[1]
-    assert all(len(made) == len(set(made)) == 10 for made in lists[0])
-    assert lists[0] == [made[:10] for made in ranker.rank(cases, 30)]
+    lists = fitted(name).rank(cases, 10)
+    assert fitted(name).name == name
+    assert all(len(made) == len(set(made)) == 10 for made in lists)
+    assert lists == [made[:10] for made in fitted(name).rank(cases, 30)]
 
 
 @pytest.mark.parametrize("name", SIMPLE)
 def test_the_truth_is_never_looked_at(name: str, log: Log):
-    cases = search_cases(log, START_MS + 12 * DAY_MS)[:100]
-    (ranker,) = contenders([name])
-    ranker.fit(log.before(START_MS + 12 * DAY_MS))
-    assert ranker.rank(cases, 10) == ranker.rank([hidden(each) for each in cases], 10)
+    cases = search_cases(log, CUT_MS)[:100]
+    assert fitted(name).rank(cases, 10) == fitted(name).rank([hidden(each) for each in cases], 10)
 
 
 @pytest.mark.parametrize("name", SIMPLE)
-def test_queries_after_the_cut_off_are_unknown(name: str, log: Log):
-    late = [search("late", START_MS + 13 * DAY_MS + i, "only later") for i in range(500)]
-    events, pages = events_and_pages(60, 14)
-    longer = log_of([*events, *late], pages)
-    cut = START_MS + 12 * DAY_MS
-    cases = [hidden(each) for each in search_cases(log, cut)[:50]]
+def test_lists_are_the_same_again_whatever_came_after_the_cut_off(name: str, log: Log):
+    cases = [hidden(each) for each in search_cases(log, CUT_MS)[:200]]
     (ranker,) = contenders([name])
-    ranker.fit(longer.before(cut))
-    assert not any("only later" in made for made in ranker.rank(cases, 30))
+    ranker.fit(longer().before(CUT_MS))
+    made = ranker.rank(cases, 30)
+    assert made == fitted(name).rank(cases, 30)
+    assert not any("only later" in row for row in made)
 
 
 def test_bigrams_find_what_follows_where_popularity_does_not(log: Log):
-    cut = START_MS + 12 * DAY_MS
-    cases = search_cases(log, cut)
-    hits = {}
-    for ranker in contenders(
-        ["popularity", "repeats", "session-bigrams", "user-bigrams", "query-sessions", "item-sessions"]
-    ):
-        ranker.fit(log.before(cut))
-        hits[ranker.name] = np.mean([c.next == made[0] for c, made in zip(cases, ranker.rank(cases, 10), strict=True)])
+    cases = search_cases(log, CUT_MS)
+    hits = {
+        name: np.mean([c.next == made[0] for c, made in zip(cases, fitted(name).rank(cases, 10), strict=True)])
+        for name in ("popularity", "repeats", "session-bigrams", "user-bigrams", "query-sessions", "item-sessions")
+    }
     assert hits["popularity"] < 0.3
     assert hits["session-bigrams"] > 0.6
     assert hits["user-bigrams"] > 0.9  # what follows a day later is the first query again
