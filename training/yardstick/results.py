@@ -16,7 +16,6 @@ from training.yardstick.metrics import PRIMARY
 
 GAIN = f"{PRIMARY} gain over best baseline"
 GAIN_OVER_POPULARITY = f"{PRIMARY} gain over popularity"
-ADDED = f"{PRIMARY} gain of the best baseline with it"
 BLENDED = f"{PRIMARY} gain of the blend with it as one more source"
 VALID = "valid share"
 DRAWS = "all draws"
