@@ -2,6 +2,7 @@
 # make test      the whole suite, real servers included
 # make check     lint, format, types
 # make bench     the figures of bench/results again
+# make results   the figures of docs/results/quality.*: markets, models, baselines; up to three hours
 # make lock      requirements/*.txt from requirements/*.in
 
 PYTHON ?= python3.11
@@ -9,7 +10,7 @@ UV := uv==0.13.9
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: install demo test check bench lock
+.PHONY: install demo test check bench results lock
 
 install: .venv/installed
 
@@ -40,6 +41,9 @@ check: install
 
 bench: install
 	$(BIN)/python -m bench
+
+results: install
+	$(BIN)/python -m training.results
 
 lock: install
 	cd requirements && for name in run train dev; do \
