@@ -48,17 +48,20 @@ def calibration(
         None,
         help="Folder of a real log: search_clicks.csv.gz, products.csv.gz, categories.json.gz. Else AIGQ_REAL_LOG.",
     ),
-    as_json: bool = typer.Option(False, "--json", help="As JSON."),
+    as_json: bool = typer.Option(False, "--json", help="As JSON: docs/results/calibration.json."),
+    as_markdown: bool = typer.Option(False, "--markdown", help="As the table of docs/simulation.md."),
     plots: Path | None = typer.Option(None, help="Folder for market-decay.svg and market-head.svg."),
 ) -> None:
     """How like a real log simulated markets are: both columns computed in the same way. docs/simulation.md says what each means."""
     from rich.console import Console
 
-    from simulation.calibration_report import calibrate, find_real_log, json_of, plot, table_of
+    from simulation.calibration_report import calibrate, find_real_log, json_of, markdown_of, plot, table_of
 
     figures = calibrate(markets, log or find_real_log())
     if as_json:
         typer.echo(json_of(figures).decode())
+    elif as_markdown:
+        typer.echo(markdown_of(figures))
     else:
         Console().print(table_of(figures))
     for path in plot(figures, plots) if plots else ():

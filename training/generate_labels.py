@@ -41,7 +41,9 @@ class Counts(msgspec.Struct, frozen=True):
         return Counts(self.samples + more.samples, self.labels + more.labels, self.generated + more.generated)
 
 
-def generate_labels(samples: Path, bundle: ModelBundle, allowed: AllowList, out: Path, most: int = 0, feedback: int = FEEDBACK) -> Counts:
+def generate_labels(
+    samples: Path, bundle: ModelBundle, allowed: AllowList, out: Path, most: int = 0, feedback: int = FEEDBACK
+) -> Counts:
     """Of `most` samples, drawn from all files alike; 0: of all. Files that are there already are not made again.
 
     Raises FileNotFoundError where there are no samples.
@@ -76,7 +78,9 @@ def generate_labels(samples: Path, bundle: ModelBundle, allowed: AllowList, out:
     return total
 
 
-def extended(plain: Sequence[str], sources: Sequence[str], likely: Sequence[Likely], feedback: int = FEEDBACK) -> LabelList:
+def extended(
+    plain: Sequence[str], sources: Sequence[str], likely: Sequence[Likely], feedback: int = FEEDBACK
+) -> LabelList:
     """The first `feedback` labels that shoppers gave, then what was generated, in the order of `label_lists`, with the model's probability as
     the system prior."""
     given = [(q, of) for q, of in zip(plain, sources, strict=True) if of in ("click", "search")][:feedback]

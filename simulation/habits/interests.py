@@ -6,9 +6,9 @@ from simulation.habits.wants import Want
 
 REST_MS = 24 * 3_600_000
 """Age at which a thread has lost half its weight."""
-EXCITE = 2.0
+EXCITE = 4.0
 """Weight of a fresh thread of usual grip; the lasting taste has 1."""
-DUE = 1.4
+DUE = 2.5
 """Weight of a cycle on the day that it is due."""
 
 

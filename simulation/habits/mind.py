@@ -32,7 +32,7 @@ THREADS, CYCLES = 6, 4
 """Most that a shopper keeps."""
 AGAIN, DEEPER = 0.03, 0.54
 """Share of a thread's searches that repeat its last, that stay in its category; the rest goes to neighbours."""
-SAME_WORDS = 0.45
+SAME_WORDS = 0.38
 """Share of a cycle's searches that repeat the words of the last time."""
 PERIODS = (5, 7, 10, 14)
 """Days."""
@@ -42,7 +42,7 @@ CARRIED = 3.5
 """Factor on wants that share the brand or phrase of the thread's last."""
 CHEAPER, NOT_CHEAPER = 4.0, 0.3
 """Factors after something that was too dear, on cheaper wants and on others."""
-CRAZE = 3.5
+CRAZE = 5.0
 """Weight of a craze that all of a community has, for the most open minded."""
 MORE_WORDS = 0.12
 """Share of searches that say more, such as "cheap toasters for camping": the long tail, each too rare to be likely."""

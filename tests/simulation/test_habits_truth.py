@@ -131,8 +131,7 @@ def test_history_tells_more_than_popularity_and_more_than_the_last_search(law: H
             path[place] in ranking(path[:place], reach) for path in paths[half:] for place in range(8, len(path), 3)
         ]
         shares[reach] = mean(found)
-    # A few categories have most of the searches, which leaves a longer memory of categories little: measured .574 against .568.
-    assert shares[8] > shares[1] + 0.003
+    assert shares[8] > shares[1] + 0.01
     assert shares[1] > shares[0] + 0.01
 
 
