@@ -113,7 +113,7 @@ AttentionMaskInterface.register(GROUPED, sdpa_mask)
 @contextmanager
 def grouped(model: Decoder) -> Iterator[None]:
     """What `Steps` are to be taken in, for attention that reads shared keys in place; afterwards the model is as it was."""
-    before = model.config._attn_implementation
+    before = model.config._attn_implementation or "sdpa"
     model.set_attn_implementation(GROUPED)
     try:
         yield
