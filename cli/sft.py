@@ -153,19 +153,36 @@ def sft(
 @app.command()
 def generate_labels(
     samples_folder: Path = typer.Argument(metavar="SAMPLES_FOLDER", help="As `aigq samples` writes it."),
-    model: Path = typer.Option(..., help="Folder of the pretrained bundle that says what is likely next."),
-    allow_list: Path = typer.Option(..., help="The queries it may say, as `aigq allow-list` writes them."),
+    allow_list: Path = typer.Option(..., help="The queries that may be labels, as `aigq allow-list` writes them."),
     out: Path = typer.Option(..., help="Folder for samples that `aigq sft` learns; the same command again goes on."),
+    model: Path = typer.Option(None, help="Teacher: the pretrained bundle in this folder."),
+    ranker: str = typer.Option("", help="Teacher: a contender of `aigq quality`, such as blend; needs --market."),
+    market: Path = typer.Option(None, help="The market whose training days the ranker is fitted on."),
+    test_days: int = typer.Option(2, help="Its last days, which are not read."),
     most: int = typer.Option(0, help="Of so many samples, drawn evenly; 0: of all."),
-    feedback: int = typer.Option(10, help="Labels that shoppers gave, clicks and searches, at most."),
+    feedback: int = typer.Option(1, help="Labels that shoppers gave, clicks and searches, at most; they stand first."),
 ) -> None:
-    """Fills the lists of samples up with the queries that a model finds likeliest next (docs/training.md)."""
+    """Fills the lists of samples up with what a teacher finds likeliest next (docs/training.md)."""
     import training  # noqa: F401  (before torch: see its docstring)
     from inference.allow_list import AllowList
     from inference.model_bundle import ModelBundle
+    from training.generate_labels import by_model, by_ranker
     from training.generate_labels import generate_labels as run
+    from training.pretrain import market_told
+    from training.rankers import contenders
 
-    made = run(samples_folder, ModelBundle.open(model), AllowList.read(allow_list), out, most, feedback)
+    if bool(model) == bool(ranker) or bool(ranker) != bool(market):
+        typer.echo("the teacher is a --model, or a --ranker with the --market that it is fitted on", err=True)
+        raise typer.Exit(2)
+    allowed = AllowList.read(allow_list)
+    if ranker:
+        told = market_told(market, test_days)
+        (fitted,) = contenders([ranker], profiles=told.profiles)
+        fitted.fit(told.log)
+        teacher = by_ranker(fitted, allowed)
+    else:
+        teacher = by_model(ModelBundle.open(model), allowed)
+    made = run(samples_folder, teacher, out, most, feedback)
     typer.echo(f"{out}  {made.samples:,} samples, {made.generated:,} of {made.labels:,} labels generated")
 
 

@@ -1,14 +1,15 @@
-"""Labels that a model generated (the fourth source of AIGQ eq. 4): the queries that it finds likeliest next, behind the feedback.
+"""Generated labels (the fourth source of AIGQ eq. 4): what is likely next, behind what came true.
 
     FOLDER/direct/split=train/*.parquet -> OUT/direct/split=train/*.parquet, and OUT/generated.json when all are done
 
 A sample says which one or two of a shopper's likely queries came true. Learned as they are, such short lists teach what follows the query
-before; a served list needs alternatives to each other. The pretrained model knows them: it was taught what comes next at every place
-of every history. Its likeliest queries fill the list up in their order, and where nobody clicked or searched they are all of it.
+before; a served list needs alternatives to each other. A teacher knows them: the pretrained model, which was taught what comes next at
+every place of every history, or a contender of the yardstick, which reads counts that no prompt holds. Its best queries fill the list up in
+their order, and where nobody clicked or searched they are all of it.
 """
 
-from collections.abc import Mapping, Sequence
-from math import exp
+from collections.abc import Callable, Mapping, Sequence
+from math import exp, log
 from pathlib import Path
 from random import Random
 
@@ -20,15 +21,22 @@ from inference.allow_list import AllowList
 from inference.allowed_prefixes import Prefixes
 from inference.model_bundle import ModelBundle
 from inference.output import normalise
+from schemas import Behaviour
 from training.il_sft_targets import LIST_LENGTH
 from training.likeliest import Likely, likeliest
+from training.log import Case, Ranker
 from training.progress import say
 from training.sample_files import DIRECT
 from transforms.label_lists import Candidate, LabelList, concat, label_list
 
 MORE = 6
 """Generated beyond a list's length: for those that say the same as a label."""
-FEEDBACK = 10
+FEEDBACK = 1
+"""Clicked or searched labels that stand first. More of them are follow-ups of each other."""
+Teacher = Callable[[pa.Table], list[list[Likely]]]
+"""Samples -> for each what is likely next, best first, all of it allowed."""
+RANKED = 60
+"""Of a contender, before the allow-list."""
 COLUMNS = ("labels", "label_from", "label_scores", "labels_plain")
 
 
@@ -41,41 +49,62 @@ class Counts(msgspec.Struct, frozen=True):
         return Counts(self.samples + more.samples, self.labels + more.labels, self.generated + more.generated)
 
 
-def generate_labels(
-    samples: Path, bundle: ModelBundle, allowed: AllowList, out: Path, most: int = 0, feedback: int = FEEDBACK
-) -> Counts:
+def generate_labels(samples: Path, teacher: Teacher, out: Path, most: int = 0, feedback: int = FEEDBACK) -> Counts:
     """Of `most` samples, drawn from all files alike; 0: of all. Files that are there already are not made again.
 
     Raises FileNotFoundError where there are no samples.
     """
-    from training.decoder import load_decoder
-
     files = sorted(Path(samples, DIRECT, "split=train").glob("*.parquet"))
     if not files:
         raise FileNotFoundError(
             f"no {samples}/{DIRECT}/split=train/*.parquet: `aigq samples --out {samples}` writes them"
         )
-    model, prefixes = load_decoder(bundle), Prefixes.of(allowed, bundle.tokenizer)
     total = Counts()
     for number, file in enumerate(files, 1):
         written = Path(out, *file.relative_to(samples).parts)
         if not written.exists():
             table = _some(pq.read_table(file), -(-most // len(files)), file.name)
-            prompts = table["prompt"].to_pylist()
-            likely = dict(likeliest(model, bundle.tokenizer, prompts, prefixes, LIST_LENGTH + MORE))
-            made = [
-                extended(labels, sources, likely[i], feedback)
-                for i, (labels, sources) in enumerate(
-                    zip(table["labels_plain"].to_pylist(), _plain_sources(table), strict=True)
-                )
-            ]
-            _write(table, made, written)
+            rows = zip(table["labels_plain"].to_pylist(), _plain_sources(table), teacher(table), strict=True)
+            _write(table, [extended(labels, sources, likely, feedback) for labels, sources, likely in rows], written)
         total += _counted(written)
         say(
             f"{number} of {len(files)} files, {total.samples} samples, {total.generated} of {total.labels} labels generated"
         )
     (out / "generated.json").write_bytes(msgspec.json.encode(total))
     return total
+
+
+def by_model(bundle: ModelBundle, allowed: AllowList) -> Teacher:
+    """The allowed queries that a model finds likeliest."""
+    from training.decoder import load_decoder
+
+    model, prefixes = load_decoder(bundle), Prefixes.of(allowed, bundle.tokenizer)
+
+    def teach(samples: pa.Table) -> list[list[Likely]]:
+        prompts = samples["prompt"].to_pylist()
+        found = dict(likeliest(model, bundle.tokenizer, prompts, prefixes, LIST_LENGTH + MORE))
+        return [found[i] for i in range(len(prompts))]
+
+    return teach
+
+
+def by_ranker(ranker: Ranker, allowed: AllowList) -> Teacher:
+    """What a fitted contender ranks first; a place further down is half as likely."""
+
+    def teach(samples: pa.Table) -> list[list[Likely]]:
+        columns = zip(
+            *(samples[name].to_pylist() for name in ("user", "as_of_ms", "profile", "behaviours")), strict=True
+        )
+        cases = [
+            Case(user, as_of_ms, dict(profile), tuple(Behaviour(**each) for each in behaviours), "", ())
+            for user, as_of_ms, profile, behaviours in columns
+        ]
+        return [
+            [Likely(query, -place * log(2)) for place, query in enumerate(q for q in ranked if q in allowed.queries)]
+            for ranked in ranker.rank(cases, RANKED)
+        ]
+
+    return teach
 
 
 def extended(
