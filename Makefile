@@ -2,7 +2,7 @@
 # make test      the whole suite, real servers included
 # make check     lint, format, types
 # make bench     the figures of bench/results again
-# make results   the figures of docs/results/quality.*: markets, models, baselines; up to three hours
+# make results   the figures of docs/results/quality.*: markets, models, baselines; hours
 # make lock      requirements/*.txt from requirements/*.in
 
 PYTHON ?= python3.11

@@ -36,7 +36,7 @@ def quality(
     plan = Plan(
         market=market,
         samples=samples,
-        models=tuple(Entrant(Path(bundle), name) for name, _, bundle in (each.rpartition("=") for each in model)),
+        models=tuple(map(Entrant.of, model)),
         baselines=tuple(filter(None, baselines.split(","))) or tuple(BASELINES),
         out=out,
         shoppers=shoppers or None,

@@ -43,7 +43,7 @@ def quality_log(
             real = read_log_folder(Path(folder) / "log")
     plan = Plan(
         log=real,
-        models=tuple(Entrant(Path(bundle), name) for name, _, bundle in (each.rpartition("=") for each in model)),
+        models=tuple(map(Entrant.of, model)),
         baselines=tuple(filter(None, baselines.split(","))) or BASELINES,
         out=out,
         learn_days=learn_days,

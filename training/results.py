@@ -3,7 +3,7 @@
     market -> samples, allow-list -> pretrained decoder -> generated labels -> arms -> quality (all contenders)
 
 Each step is one `aigq` command that another person could type; a step that is done is not done again. Markets are worked on side by side,
-one core each. Run it alone on the machine: it takes up to three hours of two cores. `--small` proves that the chain runs, with figures
+one core each. Run it alone on the machine: it is sized for three hours of two cores. `--small` proves that the chain runs, with figures
 that mean nothing.
 """
 
@@ -100,13 +100,13 @@ class Chain:
         market, size = self.market, self.size
         played = ("--law", market.law, "--seed", market.seed, "--shoppers", size.shoppers, "--days", size.days)
         other = ("--drift", market.drift, "--workers", 1, *(["--null"] if market.null else []))
-        yield self.step("simulate", self.shop, "simulate", *played, *other, "--out", self.shop)
+        yield _step("simulate", self.shop, "simulate", *played, *other, "--out", self.shop)
         if not market.drift:
             yield self.quality("quality", COUNTED)
             return
         archive = self.shop / "archive"
-        with_searches = ("--direct_labels", "with_searches", "--cases", "exposures")
-        yield self.step(
+        with_searches = ("--direct_labels", "with_searches")
+        yield _step(
             "samples",
             self.samples / "samples.json",
             "samples",
@@ -118,11 +118,13 @@ class Chain:
         )
         until = datetime.fromtimestamp(START_MS / 1000 + (size.days - TEST_DAYS) * 86_400, UTC).isoformat()
         counted = ("--archive", archive, "--out", self.allowed, "--until", until)
-        yield self.step("allow-list", self.allowed, "allow-list", *counted)
+        yield _step("allow-list", self.allowed, "allow-list", *counted)
         yield from self.arms()
-        yield self.quality("quality", size.baselines)
+        models = [word for model, bundle in self.models for word in ("--model", f"{model}={bundle}")]
+        yield self.quality("quality", size.baselines, "--samples", self.samples, *models)
         if market.ablations and size.asked:
-            yield self.quality("untrained", "popularity,zero-shot", "--shoppers", size.asked)
+            asked = ("--samples", self.samples, "--shoppers", size.asked)
+            yield self.quality("untrained", "popularity,zero-shot", *asked)
 
     def arms(self) -> Iterator[Step]:
         size = self.size
@@ -130,13 +132,14 @@ class Chain:
         yield self.pretrain("pretrain", size.pretrained)
         filled = self.at / "generated"
         source = ("--model", pretrained, "--allow-list", self.allowed, "--most", size.labelled)
-        yield self.step(
+        yield _step(
             "generated labels", filled / "generated.json", "generate-labels", self.samples, *source, "--out", filled
         )
         yield from self.sft(DIRECT, filled, pretrained, size.tuned)
         if self.market.ablations:
-            yield from self.sft("sft-plain-order", filled, pretrained, size.tuned, "--order", "plain")
-            yield from self.sft("il-sft-ranker-labels", self.samples, pretrained, size.tuned)
+            # The ranker's labels: only there do the two orders differ much.
+            yield from self.sft("il-sft", self.samples, pretrained, size.tuned)
+            yield from self.sft("sft", self.samples, pretrained, size.tuned, "--order", "plain")
             for name, plain in (("prompts-compressed", ()), ("prompts-plain", ("--plain",))):
                 yield self.pretrain(f"pretrain-{name}", size.compared, *plain)
                 base = self.at / f"pretrain-{name}" / "bundle"
@@ -145,24 +148,23 @@ class Chain:
     def pretrain(self, name: str, samples: int, *more: object) -> Step:
         shape = ("--hidden", self.size.hidden, "--layers", self.size.layers)
         out = self.at / name
-        return self.step(name, _card(out), "pretrain", self.shop, "--out", out, "--samples", samples, *shape, "--threads", 1, *more)  # fmt: skip
+        return _step(name, _card(out), "pretrain", self.shop, "--out", out, "--samples", samples, *shape, "--threads", 1, *more)  # fmt: skip
 
     def sft(self, name: str, samples: Path, base: Path, count: int, *more: object) -> Iterator[Step]:
         out = self.at / name
         learned = ("--base", base, "--samples", count, "--threads", 1, "--name", name, "--version", self.market.name)
-        yield self.step(name, _card(out), "sft", samples, "--out", out, *learned, *more)
+        yield _step(name, _card(out), "sft", samples, "--out", out, *learned, *more)
         listed = out / "bundle" / ALLOW_LIST
         yield Step(f"{name}: its allow-list", ("cp", str(self.allowed), str(listed)), listed)
         self.models.append((name, out / "bundle"))
 
     def quality(self, name: str, baselines: str, *more: object) -> Step:
-        samples = ("--samples", self.samples) if self.models else ()
-        models = [word for model, bundle in self.models for word in ("--model", f"{model}={bundle}")]
-        judged = ("--baselines", baselines, "--out", self.at / name)
-        return self.step(name, self.at / name / "quality.md", "quality", self.shop, *samples, *models, *judged, *more)
+        out = self.at / name
+        return _step(name, out / "quality.md", "quality", self.shop, "--baselines", baselines, "--out", out, *more)
 
-    def step(self, name: str, makes: Path, *words: object) -> Step:
-        return Step(name, tuple(map(str, words)), makes)
+
+def _step(name: str, makes: Path, *words: object) -> Step:
+    return Step(name, tuple(map(str, words)), makes)
 
 
 def _card(run: Path) -> Path:

@@ -48,6 +48,12 @@ class Entrant(NamedTuple):
     name: str = ""
     """In tables; empty: the bundle's. Models of several markets need one name to be read together."""
 
+    @staticmethod
+    def of(option: str) -> "Entrant":
+        """BUNDLE or NAME=BUNDLE."""
+        name, _, bundle = option.rpartition("=")
+        return Entrant(Path(bundle), name)
+
 
 @dataclass(frozen=True)
 class Plan:
