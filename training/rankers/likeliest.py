@@ -11,8 +11,8 @@ from inference.allow_list import FILE_NAME, AllowList
 from inference.allowed_prefixes import Prefixes
 from inference.model_bundle import ModelBundle
 from inference.output import normalise
-from inference.prompt import build_prompt
 from training.log import Case, Log
+from training.rankers.model import prompts_of
 
 
 class Likeliest:
@@ -34,7 +34,7 @@ class Likeliest:
         from training.decoder import load_decoder
         from training.likeliest import likeliest
 
-        prompts = [build_prompt(case.profile, case.seen, case.as_of_ms) for case in cases]
+        prompts = prompts_of(self._bundle, cases)
         model = load_decoder(self._bundle)
         found = dict(likeliest(model, self._bundle.tokenizer, prompts, self._prefixes, count))
         return [tuple(dict.fromkeys(normalise(each.text) for each in found[i]))[:count] for i in range(len(cases))]

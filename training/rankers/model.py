@@ -83,7 +83,7 @@ class ModelRanker:
         return found.queries if isinstance(found, QueryList) else ()
 
     def _answers(self, cases: Sequence[Case]) -> Iterator[Answers]:
-        prompts = [build_prompt(case.profile, case.seen, case.as_of_ms) for case in cases]
+        prompts = prompts_of(self._bundle, cases)
         distinct = sorted(set(prompts))
         known: dict[str, Answers] = {}
         for start in range(0, len(distinct), CHUNK):
@@ -120,3 +120,9 @@ class ModelRanker:
             more = another_list(model, tokenizer, prompts, listed, BATCH, self._allowed)
             answers = [(*before, Written(*new)) for before, new in zip(answers, more, strict=True)]
         return answers
+
+
+def prompts_of(bundle: ModelBundle, cases: Sequence[Case]) -> list[str]:
+    """As the bundle was trained on them: its card says whether uncompressed ones (`aigq sft --plain`)."""
+    plain = bundle.card.recipe.get("prompts") == "plain"
+    return [build_prompt(case.profile, case.seen, case.as_of_ms, plain) for case in cases]

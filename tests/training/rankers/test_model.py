@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from inference.model_bundle import ModelBundle
@@ -10,11 +11,11 @@ from inference.prompt import build_prompt
 from schemas import Behaviour
 from tests.training.yardstick.small_market import events_and_pages
 from training.decode import greedy
-from training.decoder import load_decoder
+from training.decoder import load_decoder, write_card
 from training.log import Case, Log
 from training.log_files import log_of
 from training.rankers import model as module
-from training.rankers.model import ModelRanker
+from training.rankers.model import ModelRanker, prompts_of
 from training.rankers.more_lists import another_list
 from training.tiny import random_bundle
 
@@ -95,3 +96,12 @@ def test_an_output_that_is_no_list_is_invalid_and_its_places_are_filled(log: Log
     for good, made in zip(valid, lists, strict=True):
         assert len(made) == 10
         assert good or made == tuple(ranker._popular[:10])
+
+
+def test_a_model_is_asked_in_the_prompts_that_it_was_trained_on(tmp_path: Path):
+    compressed = random_bundle(tmp_path / "model")
+    (case,) = cases(1)
+    assert prompts_of(compressed, [case]) == [build_prompt(case.profile, case.seen, case.as_of_ms)]
+    write_card(compressed.path, msgspec.structs.replace(compressed.card, recipe={"prompts": "plain"}))
+    plain = ModelBundle.open(compressed.path)
+    assert prompts_of(plain, [case]) == [build_prompt(case.profile, case.seen, case.as_of_ms, plain=True)]
