@@ -57,7 +57,7 @@ A_PERSON_DECIDES = 3
 
 
 class NamespaceMoved(Exception):
-    """A command began to move the name while the job began: starting again, it waits for it."""
+    """A command began to move or to change the namespace while the job began: starting again, it finds what came of it."""
 
 
 class EndOfBranch(beam.PTransform):
@@ -155,8 +155,15 @@ def prepare(settings: NearlineSettings) -> tuple[Job, ReadPlan | None]:
     store = worker.new_store(settings)
     names = Namespaces(store.calls)
     names.wait_for_move(settings.namespace, MOVE_S)
-    moves = names.moves(settings.namespace)
-    job, plan = prepare_in(settings, store)
+    moves, pinned = names.moves(settings.namespace), store.pinned()
+    try:
+        job, plan = prepare_in(settings, store)
+    except NamespaceMismatch as error:
+        if store.pinned() == pinned:
+            raise
+        raise NamespaceMoved(
+            f"`aigq adopt` has just changed {settings.namespace!r}; starting again with what it holds now"
+        ) from error
     # Whoever began after a command had fenced the writers of before would write on where they were stopped.
     if names.moves(settings.namespace) != moves:
         raise NamespaceMoved(

@@ -13,7 +13,8 @@ from interest import EMPTY, FOLD_VERSION, TriggerPolicy, behaviours_of, decode, 
 from local.kafka import Kafka
 from local.valkey import Valkey
 from pipelines.adopt import adopt
-from pipelines.options import NearlineOptions
+from pipelines.nearline import NamespaceMoved, prepare
+from pipelines.options import NearlineOptions, NearlineSettings
 from store.client import Fired, NamespaceMeta, NamespaceMismatch, ShopperStore, StateChange, WriterFenced
 from store.layout import shard_of
 from tests.integration.nights import Night, night
@@ -108,6 +109,28 @@ def test_another_fold_version_is_refused_until_it_is_adopted_in_place(valkey: Va
     assert [request.run_id for _, request in now.waiting()] == ["run"]
     with pytest.raises(WriterFenced):
         store.save(shard, 0, 1, 2, 6)
+
+
+def test_a_job_that_begins_while_the_policy_changes_starts_again(valkey: Valkey, namespace: str, monkeypatch):
+    store = ShopperStore(valkey.url, namespace, 4)
+    store.open(NamespaceMeta("behaviour", "id", 1, "murmur2", 4, FOLD_VERSION, *_policy()))
+    options = [f"--store={valkey.url}", f"--namespace={namespace}", "--bootstrap=none:9092", "--stages=generate"]
+    settings = PipelineOptions(options, streaming=True).view_as(NearlineOptions).settings()
+    drifted = replace(settings, trigger_drift=TriggerPolicy().drift + 0.1)
+    policy_of = NearlineSettings.policy_of
+
+    def slow(self, pinned):
+        found = policy_of(self, pinned)
+        if self is settings:
+            adopt(drifted, ShopperStore(valkey.url, namespace))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NearlineSettings, "policy_of", slow)
+        with pytest.raises(NamespaceMoved, match="aigq adopt"):
+            prepare(settings)
+    job, _ = prepare(settings)
+    assert job.policy.drift == drifted.trigger_drift
 
 
 def _policy() -> tuple[str, str]:
