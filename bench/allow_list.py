@@ -1,12 +1,11 @@
 """What an allow-list costs and does, by `python -m bench.allow_list`: microseconds a row and step of decoding, memory, and how
 many of the shipped model's lists are whole and hit, free, filtered afterwards, and written under the allow-list.
 
-The list is counted from the log that the model was trained on; shoppers and moments are held out (training/evaluate.py).
+The list is the bundle's own; shoppers and moments are none that the model was trained on.
 """
 
 import time
 import tracemalloc
-from collections import defaultdict
 from pathlib import Path
 from random import Random
 
@@ -15,7 +14,8 @@ import training  # noqa: F401  (before torch: its threads)
 import torch  # isort: skip
 from tokenizers import Tokenizer
 
-from inference.allow_list import LEAST_SHOPPERS, AllowedQuery, AllowList
+from bench.unseen import unseen_cases
+from inference.allow_list import FILE_NAME, LEAST_SHOPPERS, AllowedQuery, AllowList
 from inference.allowed_logits import restrict
 from inference.allowed_prefixes import Prefixes, Standing
 from inference.distinct import Listed, stops_of
@@ -23,11 +23,9 @@ from inference.model_bundle import ModelBundle
 from inference.model_versions import latest
 from inference.output import QueryList, QueryRules, normalise, parse_list
 from inference.prompt import content
-from simulation.market import Market
 from training.decode import greedy
 from training.decoder import load_decoder
-from training.evaluate import HELD_OUT, held_out
-from training.sft import START_MS
+from training.rankers.model import prompts_of
 
 QUERIES, ROUNDS, STEPS, SHOPPERS = 50_000, 5, 60, 150
 
@@ -92,16 +90,10 @@ def steps(tokenizer: Tokenizer, rows: int, prefixes: Prefixes | None) -> list[fl
 
 
 def lists(bundle: ModelBundle) -> None:
-    seed, days = bundle.card.seed, int(bundle.card.recipe["days"])
-    shoppers: dict[str, set[str]] = defaultdict(set)
-    for event in Market(seed, int(bundle.card.recipe["shoppers"])).events(START_MS, days):
-        if event.kind == "search":
-            shoppers[normalise(event.query)].add(event.user)
-    rows = [AllowedQuery(query, query, len(who)) for query, who in shoppers.items() if content(query) == query]
-    allowed = AllowList.of(rows)
-    print(f"searched: {len(shoppers):,} queries; by at least {LEAST_SHOPPERS} shoppers: {len(allowed.rows):,}")
-    tested = held_out(seed + HELD_OUT, SHOPPERS, days)
-    prompts, model = [case.prompt() for case in tested], load_decoder(bundle)
+    allowed = AllowList.read(bundle.path / FILE_NAME)
+    print(f"searched by at least {LEAST_SHOPPERS} shoppers: {len(allowed.rows):,} queries")
+    tested = unseen_cases(9, SHOPPERS)
+    prompts, model = prompts_of(bundle, tested), load_decoder(bundle)
     free = greedy(model, bundle.tokenizer, prompts)
     bound = greedy(model, bundle.tokenizer, prompts, allowed=Prefixes.of(allowed, bundle.tokenizer))
     only = QueryRules(supported=allowed.queries)
@@ -113,9 +105,7 @@ def lists(bundle: ModelBundle) -> None:
         parsed = [parse_list(text, rules, "stop" if ended else "length") for text, ended in outputs]
         made = [each.queries if isinstance(each, QueryList) else () for each in parsed]
         dropped = [reason for each in parsed for reason in each.dropped]
-        hits = sum(
-            normalise(case.next[0]) in map(normalise, queries) for case, queries in zip(tested, made, strict=True)
-        )
+        hits = sum(case.next in map(normalise, queries) for case, queries in zip(tested, made, strict=True))
         print(
             f"{name:15} {len(tested)} lists: malformed {made.count(()) / len(tested):.2%}, ten queries "
             f"{sum(len(queries) == 10 for queries in made) / len(tested):.1%}, unsupported queries dropped "

@@ -37,7 +37,7 @@ from pipelines.list_requests import Limits, ListRequests, clocks_of
 from pipelines.operation import Running, Window
 from pipelines.screen import Screen
 from schemas import BehaviourEvent, Item
-from simulation.market import Market
+from simulation.crowd import Crowd
 from store.client import NamespaceMeta, ShardSave, ShopperStore, StateChange
 from store.layout import shard_of
 from store.operations import Operations
@@ -101,12 +101,12 @@ def speeds(options: argparse.Namespace, rounds: int, shoppers: int) -> dict[str,
     """Tokens a second of a backfill through a job, and of vLLM alone on the same prompts, in turn."""
     served = latest(options.models, options.model)
     if served is None:
-        sys.exit(f"no model is promoted in {options.models}/{options.model}; train one with `aigq train`")
+        sys.exit(f"no model is promoted in {options.models}/{options.model}; docs/training.md tells how one is made")
     bare: list[dict[str, Any]] = []
     job: list[dict[str, Any]] = []
     with servers() as at:
         create_topics(at.kafka.bootstrap)
-        generation.produce(at, Market(options.seed, shoppers))
+        generation.produce(at, Crowd(options.seed, shoppers))
         for number in range(rounds):
             store = generation.track(at, f"round{number}")
             store.begin("backfill")
@@ -262,7 +262,7 @@ class Play:
                 freshness.wait_until(child, lambda: store.pinned() and store.runs("first"), WITHIN_S, "the first list")
                 freshness.wait_until(child, lambda: store.state(idle[-1]), WITHIN_S, "the states")
                 with self._backfill(at, idle):
-                    for event in Market(self.options.seed, shoppers=50_000).live(self.events_per_s, self.seconds):
+                    for event in Crowd(self.options.seed, shoppers=50_000).live(self.events_per_s, self.seconds):
                         freshness.produce(producer, event)
                     producer.flush()
                     time.sleep(5)  # the last changes settle

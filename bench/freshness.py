@@ -23,7 +23,7 @@ from local.topics import create_topics
 from schemas import BehaviourEvent, QueryRun
 from schemas.codec import encoder_for
 from schemas.wire_avro import reader
-from simulation.market import Market
+from simulation.crowd import Crowd
 from store.client import ShopperStore
 
 EVENTS_PER_S = 200
@@ -59,7 +59,7 @@ def main() -> None:
     seconds = 10 if options.small else 120
     with servers() as at:
         create_topics(at.kafka.bootstrap)
-        waits, counts = play(at, Market(options.seed, shoppers=50_000), seconds)
+        waits, counts = play(at, Crowd(options.seed, shoppers=50_000), seconds)
     p95 = float(np.percentile([wait.ours for wait in waits], 95))
     figures = {
         "events_per_s": EVENTS_PER_S,
@@ -79,7 +79,7 @@ def main() -> None:
     write("freshness", figures, [Target("p95_s", round(p95, 3), "<= 0.5", cause)], options.seed, options.small)
 
 
-def play(at: Servers, market: Market, seconds: float) -> tuple[list[Waits], dict[str, int]]:
+def play(at: Servers, market: Crowd, seconds: float) -> tuple[list[Waits], dict[str, int]]:
     """Runs the job while shoppers play; the lists of all but the first, which only shows that everything is up."""
     store = ShopperStore(at.valkey.url)
     child = process.start(

@@ -27,7 +27,7 @@ from local import process
 from local.topics import create_topics
 from schemas import BehaviourEvent
 from schemas.codec import encoder_for
-from simulation.market import Market
+from simulation.crowd import Crowd
 from store.client import ShopperStore
 from transforms.generate_queries import decode_change
 
@@ -51,11 +51,11 @@ def main() -> None:
     logging.getLogger("kafka").setLevel(logging.WARNING)
     served = latest(options.models, options.model)
     if served is None:
-        sys.exit(f"no model is promoted in {options.models}/{options.model}; train one with `aigq train`")
+        sys.exit(f"no model is promoted in {options.models}/{options.model}; docs/training.md tells how one is made")
     rounds, shoppers = (1, 60) if options.small else (4, 5_000)
     with servers() as at:
         create_topics(at.kafka.bootstrap)
-        users = produce(at, Market(options.seed, shoppers))
+        users = produce(at, Crowd(options.seed, shoppers))
         bare, job, prompts = [], [], []
         for number in range(rounds):
             store = track(at, f"round{number}")
@@ -87,7 +87,7 @@ def main() -> None:
     )
 
 
-def produce(at: Servers, market: Market) -> list[str]:
+def produce(at: Servers, market: Crowd) -> list[str]:
     """Two weeks of the market, as an imported log: it carries its own log clock. Returns the shoppers."""
     from confluent_kafka import Producer
 

@@ -32,7 +32,6 @@ TARGETS: Mapping[str, Mapping[str, str]] = {
     "store": {"bytes_per_shopper": "<= 4608"},
     "replay": {"to_live": ">= 1.0"},
     "rebuild": {"s_per_million_events": "<= 150"},
-    "cost": {"lists_per_1000_events": "<= 500", "hits_kept": ">= 0.9"},
     "trigger": {"hits_kept": ">= 0.95", "lists_share": "<= 0.25"},
     "archive": {"bytes_per_event": "<= 90", "events_per_s": ">= 50000", "live_share_lost": "<= 0.1"},
     "sft": {"to_trainer_default": ">= 1.3", "to_trainer_grouped": ">= 1.0"},

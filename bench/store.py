@@ -19,7 +19,7 @@ from interest import EMPTY, FOLD_VERSION, Arrival, State, TriggerPolicy, due_ms,
 from interest.state import ROW_BYTES
 from local.valkey import valkey
 from schemas import Change, QueryRun
-from simulation.market import Market
+from simulation.crowd import Crowd
 from store.client import Fired, NamespaceMeta, Publication, ShardSave, ShopperStore, StateChange
 from store.layout import Shard, shard_of
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="prove that it runs: few shoppers, no figures to quote")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    shoppers = full_shoppers(Market(options.seed, shoppers=150 if options.small else 3_000))
+    shoppers = full_shoppers(Crowd(options.seed, shoppers=150 if options.small else 3_000))
     plain, packed = (measure(shoppers, compressed) for compressed in (False, True))
     write(
         "store",
@@ -72,7 +72,7 @@ def main() -> None:
     )
 
 
-def full_shoppers(market: Market) -> list[FullShopper]:
+def full_shoppers(market: Crowd) -> list[FullShopper]:
     """The market's shoppers that have at least 50 behaviours and three lists in their life so far."""
     policy = TriggerPolicy()
     states: dict[str, State] = defaultdict(lambda: EMPTY)

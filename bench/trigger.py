@@ -108,12 +108,9 @@ def grid() -> list[Trigger]:
     """A list an event, a list a session, the default, and what is the default but for what its name says."""
     base = TriggerPolicy()
     changed = {
-        "drift 0.1": replace(base, drift=0.1),
-        "drift 0.3": replace(base, drift=0.3),
-        "drift 0.4": replace(base, drift=0.4),
-        "drift 0.6": replace(base, drift=0.6),
-        "drift 0.3, click 0.2": replace(base, drift=0.3, click_weight=0.2),
-        "drift 0.4, category 1": replace(base, drift=0.4, category_share=1.0),
+        **{f"drift {drift:g}": replace(base, drift=drift) for drift in (0.2, 0.3, 0.4, 0.5)},
+        "click 0.2": replace(base, click_weight=0.2),
+        "category 1": replace(base, category_share=1.0),
         "evidence 1.4": replace(base, evidence=1.4),
         "cooldown 120 s": replace(base, cooldown_ms=120 * SECOND_MS),
         "cooldown 600 s": replace(base, cooldown_ms=600 * SECOND_MS),

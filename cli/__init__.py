@@ -23,7 +23,6 @@ from cli import (
     samples,
     sft,
     simulate,
-    training,
     tune,
 )
 
@@ -31,7 +30,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Generative q
 for each in (
     run,
     read,
-    training,
     models,
     operations,
     replay,

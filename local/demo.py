@@ -26,7 +26,7 @@ from local.topics import create_topics
 from local.valkey import valkey
 from schemas import BehaviourEvent, QueryRun
 from schemas.codec import encoder_for
-from simulation.market import Market
+from simulation.crowd import Crowd
 from store.client import ShopperStore
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -123,7 +123,7 @@ def _play(
 ) -> None:
     """Produces events in real time, then waits until no request waits or is in flight."""
     producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5})
-    events, encode = Market(seed).live(EVENTS_PER_S, LONGEST_S), encoder_for(BehaviourEvent)
+    events, encode = Crowd(seed).live(EVENTS_PER_S, LONGEST_S), encoder_for(BehaviourEvent)
     first_list_at = math.inf
     with Live(console=console, refresh_per_second=4, transient=False) as live:
 

@@ -177,7 +177,7 @@ class NearlineSettings:
             wrong.append("--format=confluent needs --schema_registry=URL")
         if self.generates and not self.model_server and not Path(self.models, self.model).is_dir():
             wrong.append(
-                f"--models: no bundle {self.model!r} in {Path(self.models).resolve()}; make one with `aigq train`"
+                f"--models: no bundle {self.model!r} in {Path(self.models).resolve()}; docs/training.md tells how one is made"
             )
         if self.block_list and not Path(self.block_list).is_file():
             wrong.append(f"--block_list: no file {self.block_list}")

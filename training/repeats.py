@@ -17,7 +17,7 @@ from inference.output import near_duplicates, normalise
 from inference.vocabulary import PAD, token_id
 from training.decode import greedy_ids
 from training.decoder import Decoder
-from training.samples import LIST_LENGTH
+from training.il_sft_targets import LIST_LENGTH
 
 SOFTENED = 0.5
 """Power of a query's probability in the loss: the likeliest query has some 5 %, whose plain -log(1 - P) hardly pushes."""

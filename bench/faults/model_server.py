@@ -80,7 +80,7 @@ def model_server(folder: Path, models: Path, model: str) -> Iterator[Gate]:
     """vLLM serving the current version of a bundle, behind an open gate."""
     served = latest(models, model)
     if served is None:
-        raise LookupError(f"no bundle {model!r} in {models}: make one with `aigq train`")
+        raise LookupError(f"no bundle {model!r} in {models}: docs/training.md tells how one is made")
     port = free_port()
 
     def ready() -> bool:

@@ -25,7 +25,8 @@ from tests.integration.oracle_store import read_progress, read_store
 from tests.integration.verdict import Verdict, judge
 
 PARTITIONS, SHARDS = 4, 16
-POLICY = TriggerPolicy(settle_ms=300, max_wait_ms=1_500, cooldown_ms=1_000, evidence=0.9)
+POLICY = TriggerPolicy(drift=0.2, settle_ms=300, max_wait_ms=1_500, cooldown_ms=1_000)
+"""Every turn to another subject is a change, soon."""
 """Quick, so that a run of a minute sees many lists; the rules are those of production."""
 GRACE_S = 3.0
 """After the last record: longer than settle, max_wait and cooldown, so that whatever forms has fired."""
@@ -123,7 +124,7 @@ class Stage:
         }
         if not self.pinned:
             options |= {
-                "trigger_evidence": POLICY.evidence,
+                "trigger_drift": POLICY.drift,
                 "trigger_settle_ms": POLICY.settle_ms,
                 "trigger_max_wait_ms": POLICY.max_wait_ms,
                 "trigger_cooldown_ms": POLICY.cooldown_ms,

@@ -25,7 +25,7 @@ from tests.integration.reading import records_in
 SHIPPED = Path(__file__).parents[2] / "models"
 PATIENCE_S = 280
 """For a loaded machine, where vLLM alone takes two minutes to load."""
-QUICK = ("--trigger_settle_ms=300", "--trigger_max_wait_ms=1500", "--trigger_cooldown_ms=1000")
+QUICK = [f"--trigger_{name}" for name in ("drift=0.2", "settle_ms=300", "max_wait_ms=1500", "cooldown_ms=1000")]
 encode, decode_run = encoder_for(BehaviourEvent), reader(QueryRun)
 
 

@@ -25,7 +25,7 @@ class Rule:
     """The numbers of the rule, by the names that docs/interest.md uses."""
 
     trigger_version: str
-    drift: float = 0.2
+    drift: float = 0.6
     evidence: float = 0.9
     settle_ms: int = 3_000
     max_wait_ms: int = 15_000

@@ -21,7 +21,7 @@ from local.topics import create_topics
 from pipelines.archive import ArchiveSettings, prepare
 from schemas import BehaviourEvent, Exposure
 from schemas.codec import encoder_for
-from simulation.market import Market
+from simulation.crowd import Crowd
 from tests.integration.archives import archive_now, ends_of, rows_of
 from tests.integration.reading import produce, records_in, settings_for
 from tests.integration.test_read_events_faults import delete_up_to
@@ -52,7 +52,7 @@ def fill(bootstrap: str, topic: str, events: int) -> dict[int, list[tuple[int, b
     """Events of shoppers in a fresh topic; (offset, value) by partition as the broker has them."""
     producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5})
     encode, now_ms = encoder_for(BehaviourEvent), int(time.time() * 1000)
-    chosen = list(islice(Market(3, shoppers=200).bursts(now_ms, 200, 30), events))
+    chosen = list(islice(Crowd(3, shoppers=200).bursts(now_ms, 200, 30), events))
     assert len(chosen) == events
     for event in chosen:
         producer.produce(topic, encode(event), event.user.encode())

@@ -72,7 +72,7 @@ def test_a_store_that_lost_everything_is_made_anew_from_archive_and_log(tonight:
 
     said = tonight.aigq("rebuild", archive, *tonight.options())
     assert "nothing was written" in said
-    pinned_again = [f"--trigger_{name}={getattr(POLICY, name)}" for name in ("evidence", "settle_ms", "max_wait_ms")]
+    pinned_again = [f"--trigger_{name}={getattr(POLICY, name)}" for name in ("drift", "settle_ms", "max_wait_ms")]
     pinned_again.append(f"--trigger_cooldown_ms={POLICY.cooldown_ms}")
     id = tonight.aigq("rebuild", archive, "--execute", *pinned_again, *tonight.options()).strip()
     record = tonight.operation(id)

@@ -18,7 +18,7 @@ from local.tansu import Tansu
 from local.valkey import Valkey
 from schemas import BehaviourEvent
 from schemas.codec import encoder_for
-from simulation.market import Market
+from simulation.crowd import Crowd
 from store.client import ShopperStore
 from tests.integration import readme, tutorial
 
@@ -73,7 +73,7 @@ def test_the_demo_ends_with_lists_stays_up_for_readme_and_tutorial_and_leaves_no
         said = demo.log.read_text()
         assert "Lists in the store (simulated shoppers)" in said
         assert "event to list: median" in said
-        user = re.findall(r"shopper-\d+-\d+", said)[0]
+        user = re.findall(r"missions-1-\d+", said)[0]
         hints = answer(readme.words("aigq get USER --store redis://store:6379", store=store, user=user)).splitlines()
         assert len(hints) >= 5
         explained = answer(readme.words("aigq explain USER --store redis://store:6379", store=store, user=user))
@@ -116,7 +116,7 @@ def test_the_same_command_runs_on_a_flink_cluster(
 ):
     topic, encode = fresh_topic(tansu.bootstrap), encoder_for(BehaviourEvent)
     producer = Producer({"bootstrap.servers": tansu.bootstrap, "partitioner": "murmur2_random"})
-    events = list(Market(11, shoppers=40).bursts(int(time.time() * 1000), 20, 8))
+    events = list(Crowd(11, shoppers=40).bursts(int(time.time() * 1000), 20, 8))
     for event in events:
         producer.produce(topic, key=event.user, value=encode(event))
     producer.flush()

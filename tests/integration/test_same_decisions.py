@@ -21,13 +21,13 @@ from local.ports import free_port
 from local.topics import create_topics
 from schemas import BehaviourEvent
 from schemas.codec import decoder_for, encoder_for
-from simulation.market import HOUR_MS, Market
+from simulation.crowd import Crowd
 from store.client import ShopperStore
 from tests.integration.oracle import read_topic
 from tests.integration.oracle_store import read_progress
 from tests.sameness.simulated_log import FOR_EVER_MS, Log, OnePass, Record, one_pass
 
-POLICY = TriggerPolicy(settle_ms=300, max_wait_ms=1_500, cooldown_ms=1_000)
+POLICY = TriggerPolicy(drift=0.2, settle_ms=300, max_wait_ms=1_500, cooldown_ms=1_000)
 PARTITIONS, SHARDS = 4, 16
 PER_S, SECONDS = 300, 14
 PATIENCE_S = 120
@@ -43,12 +43,12 @@ class Servers:
     folder: Path
 
     def options(self, namespace: str) -> list[str]:
-        policy = {"settle_ms": POLICY.settle_ms, "max_wait_ms": POLICY.max_wait_ms, "cooldown_ms": POLICY.cooldown_ms}
+        changed = ("drift", "settle_ms", "max_wait_ms", "cooldown_ms")
         return [
             *(f"--bootstrap={self.bootstrap}", f"--topic={self.name}", f"--store={self.store}"),
             *(f"--namespace={namespace}", f"--results_topic={self.name}-lists"),
             f"--dead_letter_topic={self.name}-letters",
-            *(f"--trigger_{name}={value}" for name, value in policy.items()),
+            *(f"--trigger_{name}={getattr(POLICY, name)}" for name in changed),
         ]
 
     def log(self) -> Log:
@@ -67,14 +67,14 @@ class Servers:
 def a_days_trouble(seed: int) -> Iterator[bytes | BehaviourEvent]:
     """Shoppers as they come; some events again, some hours late, some erasures, some records that nobody can read."""
     rng, earlier = random.Random(seed), list[BehaviourEvent]()
-    for event in Market(seed, shoppers=2_000).live(PER_S, SECONDS):
+    for event in Crowd(seed, shoppers=2_000).live(PER_S, SECONDS):
         chance = rng.random()
         if chance < 0.02:
             yield BROKEN
         elif chance < 0.03:
             yield BehaviourEvent(f"erase {event.id}", event.user, "erase", event.time_ms)
         elif chance < 0.06:
-            event_ms = event.time_ms - rng.choice((HOUR_MS, 30 * HOUR_MS))
+            event_ms = event.time_ms - rng.choice((3_600_000, 30 * 3_600_000))
             yield BehaviourEvent(event.id, event.user, event.kind, event_ms, event.query, event.item)
         else:
             yield event

@@ -39,7 +39,7 @@ def follow(broker: str, store: str, user: str, kept_s: float) -> None:
     ours = {"broker:9092": broker, "redis://store:6379": store, WINDOW[0]: begin, WINDOW[1]: end}
     ours[".venv/bin/aigq"] = str(Path(sys.executable).with_name("aigq"))
     for command in typed[1:]:
-        words = shlex.split(re.sub(r"\bshopper-7-\d+", user, command))
+        words = shlex.split(re.sub(r"\bmissions-1-\d+", user, command))
         words = [reduce(lambda word, stand_in: word.replace(stand_in, ours[stand_in]), ours, word) for word in words]
         if words[0] == "export":
             environment |= dict(word.split("=", 1) for word in words[1:])

@@ -28,7 +28,7 @@ from schemas import BehaviourEvent, Change, Item
 
 T0 = 1_700_000_000_000
 YEAR_MS = 365 * 86_400_000
-POLICY = TriggerPolicy(behaviours_kept=6, interests_kept=4)
+POLICY = TriggerPolicy(drift=0.2, behaviours_kept=6, interests_kept=4)
 WORDS = ["laptop", "usb hub", "tv 55", "red shoes", "lego", "phone case"]
 
 

@@ -15,7 +15,9 @@ from transforms.track_interest import encode_change
 T0 = 1_780_000_000_000
 GRID_MS = 50
 """Times are multiples of it, so that a record often lies exactly at a deadline."""
-POLICY = TriggerPolicy(settle_ms=300, max_wait_ms=1_500, cooldown_ms=1_000, behaviours_kept=12, interests_kept=6)
+POLICY = TriggerPolicy(
+    drift=0.2, settle_ms=300, max_wait_ms=1_500, cooldown_ms=1_000, behaviours_kept=12, interests_kept=6
+)
 FOR_EVER_MS = 1 << 50
 
 

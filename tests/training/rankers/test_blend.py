@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.training.rankers.old_market import (  # fmt: skip
+from tests.training.rankers.small_market import (  # fmt: skip
     START_MS,
     check_lists,
     check_no_peeking_and_again,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.training.rankers.old_market import small
+from tests.training.rankers.small_market import small
 from training.rankers.moments import cases, compact, known_queries, moments, newest_of, seen_of
 
 LOG = compact(small().log)

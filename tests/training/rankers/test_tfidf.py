@@ -3,7 +3,7 @@
 import pytest
 
 from schemas import Behaviour
-from tests.training.rankers.old_market import (
+from tests.training.rankers.small_market import (
     check_lists,
     check_no_peeking_and_again,
     hit_rate,

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from schemas import BehaviourEvent
-from simulation.market import Market
+from tests.training.rankers.small_world import events as events_of
 from training.log import Case, Log, Ranker, hidden
 from training.log_files import log_of, search_cases
 from training.rankers.moments import DAY_MS
@@ -39,7 +39,7 @@ def small() -> Small:
 
 @cache
 def _events() -> list[BehaviourEvent]:
-    return list(Market(3, SHOPPERS).events(START_MS, DAYS + 1))
+    return list(events_of(3, SHOPPERS, START_MS, DAYS + 1))
 
 
 @cache
@@ -49,7 +49,7 @@ def another_future() -> Log:
     past = [event for event in _events() if event.time_ms < end_ms]
     future = [
         msgspec.structs.replace(event, id=f"new-{event.id}", user=f"a {event.user}", query=f"a{i % 7} {event.query}" if event.query else "")
-        for i, event in enumerate(Market(99, 60).events(end_ms, 1))
+        for i, event in enumerate(events_of(99, 60, end_ms, 1))
     ]  # fmt: skip
     # The later ones are read first, so that their texts and users get the first numbers.
     return log_of([*future, *past]).before(end_ms)
