@@ -11,11 +11,10 @@ from cli import (
     backfill,
     describe_items,
     dlq,
+    evaluate,
     import_log,
     models,
     operations,
-    quality,
-    quality_log,
     read,
     rebuild,
     replay,
@@ -43,9 +42,8 @@ for each in (
     samples,
     sft,
     tune,
-    quality,
+    evaluate,
     import_log,
-    quality_log,
 ):
     app.add_typer(each.app)
 

@@ -18,7 +18,7 @@ def import_log(
     categories: Path | None = typer.Option(
         None, help="json(.gz): categories with id and name; else categories.json(.gz) beside FILE."
     ),
-    out: Path | None = typer.Option(None, help="Folder to make, for `aigq samples`, `pretrain` and `quality-log`."),
+    out: Path | None = typer.Option(None, help="Folder to make, for `aigq samples`, `pretrain` and `evaluate --log`."),
     name: str = typer.Option("real log", help="Of the log, in tables and on model cards."),
     bootstrap: str = typer.Option("", help="Or Kafka brokers: every row becomes events there, campaign codes too."),
     topic: str = typer.Option("behaviour", help="Topic to write to; it must exist."),

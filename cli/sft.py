@@ -62,6 +62,7 @@ def pretrain(
             batch_tokens=batch_tokens,
             optimizer="adamw" if base else "muon",
             learning_rate=learning_rate or (2e-4 if base else 6e-3),
+            history_weight=1.0,
             unlearn=0.0,
             held_out=held_out,
             dtype=dtype,
@@ -156,7 +157,9 @@ def generate_labels(
     allow_list: Path = typer.Option(..., help="The queries that may be labels, as `aigq allow-list` writes them."),
     out: Path = typer.Option(..., help="Folder for samples that `aigq sft` learns; the same command again goes on."),
     model: Path = typer.Option(None, help="Teacher: the pretrained bundle in this folder."),
-    ranker: str = typer.Option("", help="Teacher: a contender of `aigq quality`, such as blend; needs --market."),
+    ranker: str = typer.Option(
+        "", help="Teacher, or the other one: a contender of `aigq evaluate`, such as blend; needs --market."
+    ),
     market: Path = typer.Option(None, help="The market whose training days the ranker is fitted on."),
     test_days: int = typer.Option(2, help="Its last days, which are not read."),
     most: int = typer.Option(0, help="Of so many samples, drawn evenly; 0: of all."),
@@ -166,23 +169,24 @@ def generate_labels(
     import training  # noqa: F401  (before torch: see its docstring)
     from inference.allow_list import AllowList
     from inference.model_bundle import ModelBundle
-    from training.generate_labels import by_model, by_ranker
+    from training.generate_labels import Teacher, by_model, by_ranker, together
     from training.generate_labels import generate_labels as run
     from training.pretrain import market_told
     from training.rankers import contenders
 
-    if bool(model) == bool(ranker) or bool(ranker) != bool(market):
-        typer.echo("the teacher is a --model, or a --ranker with the --market that it is fitted on", err=True)
+    if not (model or ranker) or bool(ranker) != bool(market):
+        typer.echo("the teacher is a --model, a --ranker with the --market that it is fitted on, or both", err=True)
         raise typer.Exit(2)
     allowed = AllowList.read(allow_list)
+    teachers: list[Teacher] = []
     if ranker:
         told = market_told(market, test_days)
         (fitted,) = contenders([ranker], profiles=told.profiles)
         fitted.fit(told.log)
-        teacher = by_ranker(fitted, allowed)
-    else:
-        teacher = by_model(ModelBundle.open(model), allowed)
-    made = run(samples_folder, teacher, out, most, feedback)
+        teachers.append(by_ranker(fitted, allowed))
+    if model:
+        teachers.append(by_model(ModelBundle.open(model), allowed))
+    made = run(samples_folder, together(*teachers) if ranker and model else teachers[0], out, most, feedback)
     typer.echo(f"{out}  {made.samples:,} samples, {made.generated:,} of {made.labels:,} labels generated")
 
 

@@ -74,11 +74,10 @@ def fine_tune(
         raise ValueError("; ".join(wrong))
     found = (read_direct if kind == "direct" else read_think)(samples, "train")
     start = open_base(base, mean_of_subwords, recipe.seed)
-    history = "searches" if recipe.history_weight else "none"
     apart: dict[bool, list[Row]] = {}
     for held in (False, True):
         texts = sample_texts((s for s in found if held_out(s.user) == held), order, plain)
-        apart[held] = rows_of(texts, start.tokenizer, start.longest, history, plain)
+        apart[held] = rows_of(texts, start.tokenizer, start.longest, recipe.history_weight > 0, plain)
     if not apart[False]:
         raise ValueError(f"{samples} has no {kind} samples with labels within {start.longest} tokens")
     told = f"{kind} samples of {samples.resolve().name}, labels by {order}"

@@ -42,7 +42,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     lora_rank: int = 0
     """0 learns all weights."""
     held_out: int = 300
-    """Samples of shoppers that are left out of the training, for the curve only: the test days are for `aigq quality`."""
+    """Samples of shoppers that are left out of the training, for the curve only: the test days are for `aigq evaluate`."""
     dtype: Dtype | Literal["auto"] = "auto"
     threads: int = 0
     """0 chooses."""

@@ -17,9 +17,7 @@ Order = Literal["interest", "plain"]
 """Of the labels: `labels` (re-ranked by interest) or `labels_plain` (the same set, as gathered)."""
 ENCODED_AT_ONCE = 2_048
 _SEARCHES = re.compile(rf"<search>([^;}}]*(?:{SEPARATOR}|\}}))")
-_BEHAVIOURS = re.compile(rf"<(?:search|click)>([^;}}]*(?:{SEPARATOR}|\}}))")
 _PLAIN_SEARCHES = re.compile(r"\|search\|([^\n]*\n)")
-_PLAIN_BEHAVIOURS = re.compile(r"\|(?:search|click)\|([^\n]*\n)")
 
 
 class Text(NamedTuple):
@@ -42,18 +40,12 @@ def rows_of(
     texts: Iterable[Text],
     tokenizer: Tokenizer,
     longest: int,
-    history: Literal["none", "searches", "behaviours"] = "none",
+    searches: bool = False,
     plain: bool = False,
 ) -> list[Row]:
-    """One row a text, those apart that have more than `longest` tokens. `history` says which behaviours in prompts are learned,
-    each with the token that ends it."""
-    patterns = {
-        ("searches", False): _SEARCHES,
-        ("behaviours", False): _BEHAVIOURS,
-        ("searches", True): _PLAIN_SEARCHES,
-        ("behaviours", True): _PLAIN_BEHAVIOURS,
-    }
-    pattern = patterns.get((history, plain))
+    """One row a text, those apart that have more than `longest` tokens. `searches`: those in prompts are learned too, each with
+    the token that ends it."""
+    pattern = (_PLAIN_SEARCHES if plain else _SEARCHES) if searches else None
     made: list[Row] = []
     texts = iter(texts)
     while some := list(islice(texts, ENCODED_AT_ONCE)):

@@ -1,7 +1,8 @@
-"""Once per market, before any labels: the decoder learns behaviour and titles by next token, and every arm is forked from it.
+"""Once per market, before any labels: the decoder learns searches and titles by next token, and every arm is forked from it.
 
-A row is a stretch of one shopper's history as a prompt shows it, of which every behaviour's text is learned, or some titles. Nothing
-at or after the cut-off is read, and the vocabulary is made of the same days.
+A row is a stretch of one shopper's history as a prompt shows it, of which every search is learned, or some titles. Clicks are read and not
+learned: guessing titles took most of the loss, and what a list is made of is searches (docs/decisions/0009). Nothing at or after the
+cut-off is read, and the vocabulary is made of the same days.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -113,9 +114,9 @@ def pretrain(
     apart: dict[bool, list[Text]] = {False: [], True: []}
     for user, text in stretches(told, recipe.seed, plain, lists):
         apart[held_out(user)].append(text)
-    rows = rows_of(apart[False], base.tokenizer, longest, "behaviours", plain)
+    rows = rows_of(apart[False], base.tokenizer, longest, True, plain)
     rows += rows_of(title_texts(told.titles, recipe.seed), base.tokenizer, longest)
-    kept = rows_of(apart[True], base.tokenizer, longest, "behaviours", plain)[: recipe.held_out]
+    kept = rows_of(apart[True], base.tokenizer, longest, True, plain)[: recipe.held_out]
     say(f"{told.name}: {len(told.log)} behaviours, {len(told.titles)} titles")
     return run(out, "pretrain", base, Data(rows, kept, told.name), recipe, plain, name, checkpoint_s)
 

@@ -160,7 +160,7 @@ class Chain:
 
     def quality(self, name: str, baselines: str, *more: object) -> Step:
         out = self.at / name
-        return _step(name, out / "quality.md", "quality", self.shop, "--baselines", baselines, "--out", out, *more)
+        return _step(name, out / "quality.md", "evaluate", self.shop, "--baselines", baselines, "--out", out, *more)
 
 
 def _step(name: str, makes: Path, *words: object) -> Step:

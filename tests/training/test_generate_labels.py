@@ -4,12 +4,13 @@ import training  # noqa: F401, I001  (before torch: see its docstring)
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from inference.allow_list import AllowedQuery, AllowList
 from inference.output import normalise
 from tests.training.small_samples import QUERIES, write_samples
-from training.generate_labels import by_model, by_ranker, extended, generate_labels
+from training.generate_labels import Teacher, by_model, by_ranker, extended, generate_labels, together
 from training.likeliest import Likely
 from training.sample_files import read_direct
 from training.tiny import random_bundle
@@ -82,3 +83,12 @@ def test_a_contender_teaches_from_the_samples_own_behaviours_what_is_allowed(tmp
         assert [label.split()[0] for label in made.labels[:7]] == [brand] * 7
         assert "a secret" not in made.labels
         assert len(made.labels) == 10
+
+
+def test_two_teachers_agree_on_what_both_place_high_and_the_contender_counts_more():
+    def says(*queries: str) -> Teacher:
+        return lambda samples: [[Likely(query, 0.0) for query in queries]]
+
+    (likely,) = together(says("ink", "tv", "hp ink"), says("tv", "lego", "ink"))(pa.table({}))
+    assert [each.text for each in likely] == ["ink", "tv", "hp ink", "lego"]
+    assert [each.log_p for each in likely] == sorted((each.log_p for each in likely), reverse=True)

@@ -32,18 +32,12 @@ def told(row: Row, kind: int, tokenizer: Tokenizer) -> str:
 
 
 @pytest.mark.parametrize(
-    ("plain", "history", "expected"),
-    [
-        (False, "searches", " hp laptop;; dell}"),
-        (False, "behaviours", ' hp laptop;; hp laptop 15.6";; dell}'),
-        (False, "none", ""),
-        (True, "searches", "hp laptop\ndell\n"),
-        (True, "behaviours", 'hp laptop\nhp laptop 15.6"\ndell\n'),
-    ],
+    ("plain", "searches", "expected"),
+    [(False, True, " hp laptop;; dell}"), (False, False, ""), (True, True, "hp laptop\ndell\n")],
 )
-def test_what_is_learned_of_a_prompt(plain: bool, history, expected: str, tokenizer: Tokenizer):
+def test_what_is_learned_of_a_prompt(plain: bool, searches: bool, expected: str, tokenizer: Tokenizer):
     prompt = build_prompt({"age": "44"}, BEHAVIOURS, 100_000, plain=plain)
-    (row,) = rows_of([Text(prompt, f" dell dock{END}")], tokenizer, 1_024, history, plain)
+    (row,) = rows_of([Text(prompt, f" dell dock{END}")], tokenizer, 1_024, searches, plain)
     assert told(row, HISTORY, tokenizer) == expected
     assert told(row, ANSWER, tokenizer) == f" dell dock{END}"
     assert row.prompt == len(row.tokens) - np.count_nonzero(row.learned == ANSWER)

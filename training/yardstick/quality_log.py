@@ -1,6 +1,6 @@
-"""`aigq quality-log`: every contender and model on a real log, day by day, with intervals; docs/real-log.md says how it is judged.
+"""`aigq evaluate --log`: every contender and model on a real log, day by day, with intervals; docs/real-log.md says how it is judged.
 
-What comes out is a part as `aigq quality` writes them, so both stand on one page, and what only a real log has: popularity frozen against
+What comes out is a part as `aigq evaluate` writes them, so both stand on one page, and what only a real log has: popularity frozen against
 daily on every search, and ten cases.
 """
 
@@ -148,7 +148,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> tuple[Re
         base=measured.base,
         command=" ".join(
             [
-                "aigq quality-log FILE",
+                "aigq evaluate --log FILE",
                 *(f"--model {f'{name}=' if name else ''}BUNDLE" for _, name in plan.models),
                 *(["--likeliest"] if plan.likeliest else []),
             ]

@@ -1,4 +1,4 @@
-"""`aigq quality`: every contender and model on one market's test days, every figure with its interval.
+"""`aigq evaluate`: every contender and model on one market's test days, every figure with its interval.
 
 All know the log up to the begin of the test days, and no more; what happened since reaches them as a case's own history.
 """
@@ -227,6 +227,6 @@ def _name(market: MarketFacts, plan: Plan) -> str:
 
 
 def _command(plan: Plan) -> str:
-    parts = ["aigq quality", str(plan.market.name), *(["--samples", plan.samples.name] if plan.samples else [])]
+    parts = ["aigq evaluate", str(plan.market.name), *(["--samples", plan.samples.name] if plan.samples else [])]
     parts += [f"--model {f'{name}=' if name else ''}{path}" for path, name in plan.models]
     return " ".join([*parts, f"--shoppers {plan.shoppers}" if plan.shoppers else ""]).strip()

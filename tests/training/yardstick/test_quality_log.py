@@ -22,7 +22,7 @@ NAMES = "popularity-7d,user-bigrams,blend"
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quality-log")
     searches, bundle = write(folder / "csv"), random_bundle(folder / "bundle")
-    words = ["quality-log", str(searches), "--model", f"tiny={bundle.path}", "--baselines", NAMES, "--lists", "1"]
+    words = ["evaluate", "--log", str(searches), "--model", f"tiny={bundle.path}", "--baselines", NAMES, "--lists", "1"]
     done = CliRunner().invoke(app, [*words, "--learn-days", "9", "--out", str(folder / "out")])
     assert done.exit_code == 0, done.output + str(done.exception)
     assert "real_blend_plus_lm_lower" in done.stdout
@@ -90,5 +90,7 @@ def test_kinds_of_next_queries() -> None:
 
 @pytest.mark.parametrize(("word", "said"), [("--learn-days=99", "has 16 days"), ("--baselines=nonsense", "no baseline nonsense")])  # fmt: skip
 def test_what_cannot_be_judged_is_told_before_any_work(tmp_path: Path, word: str, said: str) -> None:
-    done = CliRunner().invoke(app, ["quality-log", str(write(tmp_path / "csv")), word, "--out", str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        app, ["evaluate", "--log", str(write(tmp_path / "csv")), word, "--out", str(tmp_path / "out")]
+    )
     assert said in str(done.exception)

@@ -169,14 +169,14 @@ def test_where_one_category_holds_nearly_all_nothing_is_said_of_categories():
 def test_the_command_prints_the_table_and_names_what_is_missing(tmp_path: Path):
     market = write_market(tmp_path / "m", shoppers=30, days=10)
     options = ["--baselines", "popularity,user-bigrams", "--no-similarity", "--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(app, ["quality", str(market), *options])
+    done = CliRunner().invoke(app, ["evaluate", str(market), *options])
     assert done.exit_code == 0, done.output
     assert "user-bigrams" in done.output
     assert (tmp_path / "out" / "quality.json").exists()
-    missing = CliRunner().invoke(app, ["quality", str(tmp_path / "none"), *options])
+    missing = CliRunner().invoke(app, ["evaluate", str(tmp_path / "none"), *options])
     assert missing.exception
     assert exit_status(missing.exception) == WRONG_ARGUMENTS
     assert "market.json" in str(missing.exception)
-    wrong = CliRunner().invoke(app, ["quality", str(market), "--baselines", "oracle"])
+    wrong = CliRunner().invoke(app, ["evaluate", str(market), "--baselines", "oracle"])
     assert isinstance(wrong.exception, ValueError)
     assert "no contender oracle" in str(wrong.exception)
