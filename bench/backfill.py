@@ -262,7 +262,7 @@ class Play:
                 freshness.wait_until(child, lambda: store.pinned() and store.runs("first"), WITHIN_S, "the first list")
                 freshness.wait_until(child, lambda: store.state(idle[-1]), WITHIN_S, "the states")
                 with self._backfill(at, idle):
-                    for event in Crowd(self.options.seed, shoppers=50_000).live(self.events_per_s, self.seconds):
+                    for event in Crowd(self.options.seed).live(self.events_per_s, self.seconds):
                         freshness.produce(producer, event)
                     producer.flush()
                     time.sleep(5)  # the last changes settle

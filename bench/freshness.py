@@ -59,7 +59,7 @@ def main() -> None:
     seconds = 10 if options.small else 120
     with servers() as at:
         create_topics(at.kafka.bootstrap)
-        waits, counts = play(at, Crowd(options.seed, shoppers=50_000), seconds)
+        waits, counts = play(at, Crowd(options.seed), seconds)
     p95 = float(np.percentile([wait.ours for wait in waits], 95))
     figures = {
         "events_per_s": EVENTS_PER_S,

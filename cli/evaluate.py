@@ -36,6 +36,7 @@ def evaluate(
     ),
     shoppers: int = typer.Option(0, help="Market: at most so many shoppers, drawn evenly; 0: all."),
     similarity: bool = typer.Option(True, help="Market: semantic similarity by all-MiniLM-L6-v2."),
+    record: bool = typer.Option(False, "--record", help="Market: writes the judged model's figures onto its card."),
     products: Path = typer.Option(None, help="Log, csv: sku, title; else products.csv(.gz) beside it."),
     categories: Path = typer.Option(None, help="Log, csv: id, name; else categories.json(.gz) beside it."),
     learn_days: int = typer.Option(25, help="Log: days before the first judged one."),
@@ -68,7 +69,8 @@ def evaluate(
                 lists=lists,
                 similarity=similarity,
                 free=free,
-            )
+            ),
+            record,
         )
     else:
         _on_log(
@@ -85,14 +87,17 @@ def evaluate(
         )
 
 
-def _on_market(plan: "MarketPlan") -> None:
+def _on_market(plan: "MarketPlan", recorded: bool) -> None:
     from rich.console import Console
 
+    from training.yardstick.record import record
     from training.yardstick.report import show, write
     from training.yardstick.run import run
 
     part = run(plan, tell=lambda line: typer.echo(line, err=True))
     found = write(part, plan.out)
+    if recorded and plan.models:
+        record(plan.models[0].bundle, part)
     show(part, Console(width=200))
     _tell(found.targets, f"{plan.out}/quality.json, quality.md")
 

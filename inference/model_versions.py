@@ -1,8 +1,8 @@
 """The versions of a model, side by side, and which of them serves. A job follows `latest`: no change here needs a restart.
 
-models/aigq-small/2/               a bundle (model_bundle.py)
+models/aigq-small/3/               a bundle (model_bundle.py)
 models/aigq-small/VERSIONS.json    every version ever published, with its digest: a name is never used twice
-models/aigq-small/CURRENT          the version that serves, and how often that has changed: {"version": "2", "promotion": 2}
+models/aigq-small/CURRENT          the version that serves, and how often that has changed: {"version": "3", "promotion": 3}
 models/aigq-small/PROMOTIONS.json  every change of CURRENT with its time and reason, oldest first
 """
 

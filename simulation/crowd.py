@@ -32,7 +32,7 @@ FIRST = 1_000_000
 class Crowd:
     """`law`, `seed` and `shoppers` fix everything: shopper n of a seed lives the same life on any machine."""
 
-    def __init__(self, seed: int, shoppers: int = 1_000, law: str = "missions") -> None:
+    def __init__(self, seed: int, shoppers: int = 100_000, law: str = "missions") -> None:
         self.seed, self.shoppers, self._law = seed, shoppers, law
 
     def events(self, start_ms: int, days: int) -> Iterator[BehaviourEvent]:

@@ -77,8 +77,9 @@ def searches(query: str, shoppers: int) -> list[BehaviourEvent]:
 def test_what_fewer_shoppers_searched_is_never_in_anyones_list(valkey: Valkey, namespace: str, tmp_path: Path):
     """Every other query that the shipped model writes freely is made a rare one; nothing else of its world changes."""
     bundle = tmp_path / "bundle"
-    shutil.copytree(SHIPPED / "2", bundle)
-    free = lists_by_vllm(new_store(valkey, f"{namespace}.free"), bundle, "auto")  # the bundle has no list yet
+    shutil.copytree(SHIPPED / "3", bundle)
+    (bundle / FILE_NAME).unlink()
+    free = lists_by_vllm(new_store(valkey, f"{namespace}.free"), bundle, "auto")  # the bundle has no list now
     written = sorted({normalise(query) for queries in free.values() for query in queries})
     rare, usual = written[::2], written[1::2]
     assert len(rare) >= 10

@@ -52,7 +52,7 @@ def fill(bootstrap: str, topic: str, events: int) -> dict[int, list[tuple[int, b
     """Events of shoppers in a fresh topic; (offset, value) by partition as the broker has them."""
     producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5})
     encode, now_ms = encoder_for(BehaviourEvent), int(time.time() * 1000)
-    chosen = list(islice(Crowd(3, shoppers=200).bursts(now_ms, 200, 30), events))
+    chosen = list(islice(Crowd(3).bursts(now_ms, 200, 30), events))
     assert len(chosen) == events
     for event in chosen:
         producer.produce(topic, encode(event), event.user.encode())

@@ -90,7 +90,7 @@ def test_states_from_archive_and_broker_are_those_from_the_whole_log(
     kafka: Kafka, valkey: Valkey, namespace: str, fresh_topic: FreshTopic, tmp_path: Path
 ) -> None:
     topic = fresh_topic(kafka.bootstrap, partitions=2)
-    events = list(Crowd(5, shoppers=150).bursts(int(time.time() * 1000), 150, 20))[:3_000]
+    events = list(Crowd(5).bursts(int(time.time() * 1000), 150, 20))[:3_000]
     users = {event.user for event in events}
     fill(kafka.bootstrap, topic, events[:2_000])
     archive_now(tmp_path, kafka.bootstrap, topic, Rolling(records=170), batch_records=90)

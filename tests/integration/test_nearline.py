@@ -56,7 +56,7 @@ def test_events_become_lists_and_sigterm_drains(tansu, valkey, namespace, tmp_pa
     )
     try:
         store = ShopperStore(valkey.url, namespace)
-        events = list(Crowd(11, shoppers=40).bursts(int(time.time() * 1000), 20, 8))
+        events = list(Crowd(11).bursts(int(time.time() * 1000), 20, 8))
         producer, encode = (
             Producer({"bootstrap.servers": tansu.bootstrap, "partitioner": "murmur2_random"}),
             encoder_for(BehaviourEvent),

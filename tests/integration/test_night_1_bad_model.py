@@ -12,7 +12,7 @@ import pytest
 from inference.model_versions import promote, publish
 from tests.integration.night_shop import SHIPPED, Shop, shop
 
-GOOD, BAD = "aigq-small/2", "aigq-small/3"
+GOOD, BAD = "aigq-small/3", "aigq-small/4"
 BEFORE, WITHIN, AFTER = ([f"{when}-{number}" for number in range(15)] for when in ("before", "within", "after"))
 
 
@@ -20,10 +20,10 @@ BEFORE, WITHIN, AFTER = ([f"{when}-{number}" for number in range(15)] for when i
 def models(tmp_path: Path) -> Path:
     """The bad version serves, the good one did before."""
     folder, bad = tmp_path / "models", tmp_path / "bad"
-    shutil.copytree(SHIPPED / "aigq-small" / "2", bad)
+    shutil.copytree(SHIPPED / "aigq-small" / "3", bad)
     card = json.loads((bad / "card.json").read_text())
-    (bad / "card.json").write_text(json.dumps(card | {"version": "3"}))
-    for bundle, version in ((SHIPPED / "aigq-small" / "2", "2"), (bad, "3")):
+    (bad / "card.json").write_text(json.dumps(card | {"version": "4"}))
+    for bundle, version in ((SHIPPED / "aigq-small" / "3", "3"), (bad, "4")):
         publish(bundle, folder)
         promote(folder, "aigq-small", version)
     return folder

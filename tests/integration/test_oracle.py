@@ -23,8 +23,8 @@ from transforms.dead_letters import DeadLetterWriter
 from transforms.track_interest import Tracker
 
 T0, HOUR_MS = 1_780_000_000_000, 3_600_000
-POLICY = TriggerPolicy(evidence=0.9)
-RULE = Rule(POLICY.version, evidence=0.9)
+POLICY = TriggerPolicy(drift=0.2)
+RULE = Rule(POLICY.version, drift=0.2)
 
 
 def history(seed: int) -> list[Record]:

@@ -116,7 +116,7 @@ def test_the_same_command_runs_on_a_flink_cluster(
 ):
     topic, encode = fresh_topic(tansu.bootstrap), encoder_for(BehaviourEvent)
     producer = Producer({"bootstrap.servers": tansu.bootstrap, "partitioner": "murmur2_random"})
-    events = list(Crowd(11, shoppers=40).bursts(int(time.time() * 1000), 20, 8))
+    events = list(Crowd(11).bursts(int(time.time() * 1000), 20, 8))
     for event in events:
         producer.produce(topic, key=event.user, value=encode(event))
     producer.flush()

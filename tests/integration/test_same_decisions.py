@@ -67,7 +67,7 @@ class Servers:
 def a_days_trouble(seed: int) -> Iterator[bytes | BehaviourEvent]:
     """Shoppers as they come; some events again, some hours late, some erasures, some records that nobody can read."""
     rng, earlier = random.Random(seed), list[BehaviourEvent]()
-    for event in Crowd(seed, shoppers=2_000).live(PER_S, SECONDS):
+    for event in Crowd(seed).live(PER_S, SECONDS):
         chance = rng.random()
         if chance < 0.02:
             yield BROKEN

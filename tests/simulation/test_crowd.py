@@ -30,7 +30,7 @@ def test_a_shopper_lives_the_same_life_whoever_else_is_there():
 
 def test_in_a_minute_of_quick_motion_dozens_of_shoppers_change_their_interest():
     policy, states, changed = TriggerPolicy(), {}, set()
-    for offset, event in enumerate(Crowd(7, shoppers=1_000).bursts(0, rate_per_s=20, seconds=60)):
+    for offset, event in enumerate(Crowd(7).bursts(0, rate_per_s=20, seconds=60)):
         step = fold(states.get(event.user, EMPTY), event, Arrival(0, offset, event.time_ms), policy)
         states[event.user] = step.state
         changed |= {event.user for _ in step.changes}
@@ -38,7 +38,7 @@ def test_in_a_minute_of_quick_motion_dozens_of_shoppers_change_their_interest():
 
 
 def test_bursts_keep_their_rate_and_some_shoppers_come_back():
-    events = list(Crowd(7, shoppers=2_000).bursts(0, rate_per_s=30, seconds=60))
+    events = list(Crowd(7).bursts(0, rate_per_s=30, seconds=60))
     assert 0.7 * 30 * 60 < len(events) < 1.3 * 30 * 60
     gaps = {}
     for event in events:
@@ -53,5 +53,5 @@ def test_too_few_shoppers_are_said():
 
 
 def test_live_events_carry_the_time_at_which_they_are_handed_out():
-    for event in Crowd(7, shoppers=500).live(rate_per_s=100, seconds=1):
+    for event in Crowd(7).live(rate_per_s=100, seconds=1):
         assert event.time_ms <= time.time() * 1000

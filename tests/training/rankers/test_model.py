@@ -19,7 +19,7 @@ from training.rankers.model import ModelRanker, prompts_of
 from training.rankers.more_lists import another_list
 from training.tiny import random_bundle
 
-SHIPPED = Path(__file__).parents[3] / "models" / "aigq-small" / "2"
+SHIPPED = Path(__file__).parents[3] / "models" / "aigq-small" / "3"
 TEXTS = ("dell laptop", "hp laptops", "lens", "usb hub", "microphone", "camera bag")
 
 
