@@ -163,7 +163,7 @@ def generate_labels(
     market: Path = typer.Option(None, help="The market whose training days the ranker is fitted on."),
     test_days: int = typer.Option(2, help="Its last days, which are not read."),
     most: int = typer.Option(0, help="Of so many samples, drawn evenly; 0: of all."),
-    feedback: int = typer.Option(1, help="Labels that shoppers gave, clicks and searches, at most; they stand first."),
+    feedback: int = typer.Option(0, help="Labels that shoppers gave, clicks and searches, at most; they stand first."),
 ) -> None:
     """Fills the lists of samples up with what a teacher finds likeliest next (docs/training.md)."""
     import training  # noqa: F401  (before torch: see its docstring)

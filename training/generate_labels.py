@@ -1,4 +1,4 @@
-"""Generated labels (the fourth source of AIGQ eq. 4): what is likely next, behind what came true.
+"""Generated labels (the fourth source of AIGQ eq. 4): what is likely next, if asked for after what came true.
 
     FOLDER/direct/split=train/*.parquet -> OUT/direct/split=train/*.parquet, and OUT/generated.json when all are done
 
@@ -33,8 +33,9 @@ from transforms.label_lists import Candidate, LabelList, concat, label_list
 
 MORE = 6
 """Generated beyond a list's length: for those that say the same as a label."""
-FEEDBACK = 1
-"""Clicked or searched labels that stand first. More of them are follow-ups of each other."""
+FEEDBACK = 0
+"""Clicked or searched labels that stand first: none, for one of them says what came true once, and the likeliest what comes true most often
+(docs/decisions/0009). More of them are follow-ups of each other."""
 Teacher = Callable[[pa.Table], list[list[Likely]]]
 """Samples -> for each what is likely next, best first, all of it allowed."""
 RANKED = 60

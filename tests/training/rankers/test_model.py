@@ -43,7 +43,7 @@ def cases(n: int) -> list[Case]:
 
 def test_the_first_ten_are_the_served_list(bundle: ModelBundle, log: Log, tmp_path: Path):
     asked = cases(6)
-    ranker = ModelRanker(bundle, tmp_path, lists=2)
+    ranker = ModelRanker(bundle, tmp_path, lists=2, free=True)
     ranker.fit(log)
     prompts = [build_prompt(case.profile, case.seen, case.as_of_ms) for case in asked]
     for made, (text, ended) in zip(
