@@ -14,7 +14,7 @@ from tests.integration import readme
 
 PAGE = (readme.ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 DEMO = ".venv/bin/aigq demo --keep"
-WINDOW = ("2026-11-24T23:36:30Z", "2026-11-24T23:37:00Z")
+WINDOW = ("2026-11-29T16:17:00Z", "2026-11-29T16:17:30Z")
 EXPECTED = {
     "aigq status": "nothing needs attention",
     "aigq get": "",
