@@ -59,11 +59,11 @@ def produce(kafka: Kafka, topic: str, records: list) -> None:
 
 
 def run(folder: Path, *words: str) -> str:
-    """`aigq WORDS`; its last line."""
+    """`aigq WORDS`; its summary. The runner's connection may complain behind it when the process ends."""
     child = process.start(words[0], process.python("cli", *words), folder / f"{uuid.uuid4().hex[:6]}.log")
     try:
         assert child.wait(200) == 0, child.log_tail(40)
-        return child.log.read_text().splitlines()[-1]
+        return next(line for line in reversed(child.log.read_text().splitlines()) if line.startswith("{"))
     finally:
         child.kill()
 
