@@ -26,8 +26,7 @@ from tests.integration.verdict import Verdict, judge
 
 PARTITIONS, SHARDS = 4, 16
 POLICY = TriggerPolicy(drift=0.2, settle_ms=300, max_wait_ms=1_500, cooldown_ms=1_000)
-"""Every turn to another subject is a change, soon."""
-"""Quick, so that a run of a minute sees many lists; the rules are those of production."""
+"""Quick, and each turn to another subject is a change, so that a run of a minute sees many lists; the rules are those of production."""
 GRACE_S = 3.0
 """After the last record: longer than settle, max_wait and cooldown, so that whatever forms has fired."""
 FENCED = 3

@@ -1,11 +1,11 @@
 """What a model hits goes onto its card: `aigq models list` shows it, and whoever gets the bundle reads it there."""
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from inference.model_bundle import ModelCard
+from training.decoder import write_card
 from training.yardstick.metrics import PRIMARY
 from training.yardstick.results import VALID, Part
 
@@ -19,10 +19,6 @@ def record(bundle: Path, part: Part) -> None:
         "popularity_hr_10": values.get(("popularity", PRIMARY)),
         "best_baseline_hr_10": values.get((part.base, PRIMARY)),
     }
-    path = bundle / "card.json"
-    card = msgspec.json.decode(path.read_bytes(), type=ModelCard)
+    card = msgspec.json.decode((bundle / "card.json").read_bytes(), type=ModelCard)
     known = {name: round(value, 4) for name, value in found.items() if value is not None}
-    writing = path.with_suffix(".writing")
-    told = msgspec.structs.replace(card, metrics=card.metrics | known)
-    writing.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
-    os.replace(writing, path)
+    write_card(bundle, msgspec.structs.replace(card, metrics=card.metrics | known))

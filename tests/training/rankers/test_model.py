@@ -5,6 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from inference.allow_list import FILE_NAME, AllowList
+from inference.allowed_prefixes import Prefixes
 from inference.model_bundle import ModelBundle
 from inference.output import QueryList, QueryRules, normalise, parse_list
 from inference.prompt import build_prompt
@@ -43,13 +45,14 @@ def cases(n: int) -> list[Case]:
 
 def test_the_first_ten_are_the_served_list(bundle: ModelBundle, log: Log, tmp_path: Path):
     asked = cases(6)
-    ranker = ModelRanker(bundle, tmp_path, lists=2, free=True)
+    ranker = ModelRanker(bundle, tmp_path, lists=2)
     ranker.fit(log)
     prompts = [build_prompt(case.profile, case.seen, case.as_of_ms) for case in asked]
-    for made, (text, ended) in zip(
-        ranker.rank(asked, 30), greedy(load_decoder(bundle), bundle.tokenizer, prompts), strict=True
-    ):
-        served = parse_list(text, QueryRules(), "stop" if ended else "length")
+    allowed = AllowList.read(bundle.path / FILE_NAME)
+    prefixes, rules = Prefixes.of(allowed, bundle.tokenizer), QueryRules(supported=allowed.queries)
+    outputs = greedy(load_decoder(bundle), bundle.tokenizer, prompts, allowed=prefixes)
+    for made, (text, ended) in zip(ranker.rank(asked, 30), outputs, strict=True):
+        served = parse_list(text, rules, "stop" if ended else "length")
         assert isinstance(served, QueryList)
         assert made[: len(served.queries)] == tuple(map(normalise, served.queries))
         assert len(made) == len(set(made)) >= 20
