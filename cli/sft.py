@@ -160,7 +160,10 @@ def generate_labels(
     ranker: str = typer.Option(
         "", help="Teacher, or the other one: a contender of `aigq evaluate`, such as blend; needs --market."
     ),
-    market: Path = typer.Option(None, help="The market whose training days the ranker is fitted on."),
+    market: Path = typer.Option(
+        None,
+        help="Its training days are counted: the ranker is fitted on them, the model's queries gain if searched of late.",
+    ),
     test_days: int = typer.Option(2, help="Its last days, which are not read."),
     most: int = typer.Option(0, help="Of so many samples, drawn evenly; 0: of all."),
     feedback: int = typer.Option(0, help="Labels that shoppers gave, clicks and searches, at most; they stand first."),
@@ -173,19 +176,20 @@ def generate_labels(
     from training.generate_labels import generate_labels as run
     from training.pretrain import market_told
     from training.rankers import contenders
+    from training.recency import late_gain
 
-    if not (model or ranker) or bool(ranker) != bool(market):
+    if not (model or ranker) or (ranker and not market):
         typer.echo("the teacher is a --model, a --ranker with the --market that it is fitted on, or both", err=True)
         raise typer.Exit(2)
     allowed = AllowList.read(allow_list)
+    told = market_told(market, test_days) if market else None
     teachers: list[Teacher] = []
-    if ranker:
-        told = market_told(market, test_days)
+    if ranker and told:
         (fitted,) = contenders([ranker], profiles=told.profiles)
         fitted.fit(told.log)
         teachers.append(by_ranker(fitted, allowed))
     if model:
-        teachers.append(by_model(ModelBundle.open(model), allowed))
+        teachers.append(by_model(ModelBundle.open(model), allowed, late_gain(told.log) if told else {}))
     made = run(samples_folder, together(*teachers) if ranker and model else teachers[0], out, most, feedback)
     typer.echo(f"{out}  {made.samples:,} samples, {made.generated:,} of {made.labels:,} labels generated")
 

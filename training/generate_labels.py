@@ -79,15 +79,15 @@ def generate_labels(samples: Path, teacher: Teacher, out: Path, most: int = 0, f
     return total
 
 
-def by_model(bundle: ModelBundle, allowed: AllowList) -> Teacher:
-    """The allowed queries that a model finds likeliest."""
+def by_model(bundle: ModelBundle, allowed: AllowList, gain: Mapping[str, float] = {}) -> Teacher:
+    """The allowed queries that a model finds likeliest; `gain` as in `likeliest`."""
     from training.decoder import load_decoder
 
     model, prefixes = load_decoder(bundle), Prefixes.of(allowed, bundle.tokenizer)
 
     def teach(samples: pa.Table) -> list[list[Likely]]:
         prompts = samples["prompt"].to_pylist()
-        found = dict(likeliest(model, bundle.tokenizer, prompts, prefixes, LIST_LENGTH + MORE))
+        found = dict(likeliest(model, bundle.tokenizer, prompts, prefixes, LIST_LENGTH + MORE, gain=gain))
         return [found[i] for i in range(len(prompts))]
 
     return teach

@@ -4,7 +4,7 @@ A beam search through the allow-list's trie from the begin of a list. All beams 
 which each token sees the prompt and its own ancestors, so the prompt is read once and its cache is never copied.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import training  # noqa: F401  (before torch: see its docstring)
@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from inference.allowed_prefixes import Prefixes
+from inference.output import normalise
 from inference.vocabulary import PAD, token_id
 from training.decoder import Decoder
 
@@ -27,7 +28,27 @@ BATCH = 64
 class Likely(NamedTuple):
     text: str
     log_p: float
-    """Log-probability that the list begins with this query."""
+    """Log-probability that the list begins with this query, and its gain."""
+
+
+class _Gains(NamedTuple):
+    """What is added to log-probabilities, by node of the trie."""
+
+    own: np.ndarray
+    """Of a complete query."""
+    best: np.ndarray
+    """The highest of the complete queries at and below: so a beam's score is never below that of what it leads to."""
+
+    @staticmethod
+    def of(prefixes: Prefixes, tokenizer: Tokenizer, gain: Mapping[str, float]) -> "_Gains":
+        own = np.full(len(prefixes.tokens), -np.inf)
+        for node in prefixes.same:
+            own[node] = gain.get(normalise(_text(prefixes, tokenizer, node)), 0.0) if gain else 0.0
+        best = own.copy()
+        for node in range(len(best) - 1, 0, -1):  # children stand behind their parents
+            above = prefixes.parent[node]
+            best[above] = max(best[above], best[node])
+        return _Gains(own, best)
 
 
 class _Beams(NamedTuple):
@@ -51,20 +72,25 @@ def likeliest(
     count: int,
     beams: int = BEAMS,
     batch: int = BATCH,
+    gain: Mapping[str, float] = {},
 ) -> Iterator[tuple[int, list[Likely]]]:
-    """(number of the prompt, its `count` likeliest queries, best first), in order of length. Exact where `beams` were enough."""
+    """(number of the prompt, its `count` likeliest queries, best first), in order of length. Exact where `beams` were enough.
+
+    `gain` is added to a query's log-probability (`recency.late_gain`), by normal form; 0 where it names none.
+    """
+    gains = _Gains.of(prefixes, tokenizer, gain)
     encoded = [encoding.ids for encoding in tokenizer.encode_batch(list(prompts))]
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        found = _of_batch(model, [encoded[i] for i in rows], prefixes, count, beams, token_id(tokenizer, PAD))
+        found = _of_batch(model, [encoded[i] for i in rows], prefixes, gains, count, beams, token_id(tokenizer, PAD))
         for i, complete in zip(rows, found, strict=True):
             yield i, [Likely(_text(prefixes, tokenizer, node), log_p) for log_p, node in complete]
 
 
 @torch.inference_mode()
 def _of_batch(
-    model: Decoder, prompts: Sequence[list[int]], prefixes: Prefixes, count: int, most: int, pad: int
+    model: Decoder, prompts: Sequence[list[int]], prefixes: Prefixes, gains: _Gains, count: int, most: int, pad: int
 ) -> list[list[tuple[float, int]]]:
     """For each prompt (log-probability, node) of its best complete queries."""
     longest, size = max(map(len, prompts)), len(prompts)
@@ -83,8 +109,8 @@ def _of_batch(
     complete: list[list[tuple[float, int]]] = [[] for _ in prompts]
     depth = 0
     while True:
-        _finish(beams, log_p, prefixes, complete, count)
-        beams, tokens = _grown(beams, log_p, prefixes, complete, count, most)
+        _finish(beams, log_p, prefixes, gains, complete, count)
+        beams, tokens = _grown(beams, log_p, prefixes, gains, complete, count, most)
         if not len(beams.row):
             return complete
         width, slots = int(beams.place.max()) + 1, beams.above.shape[1]
@@ -116,14 +142,20 @@ def _forward(
 
 
 def _finish(
-    beams: _Beams, log_p: np.ndarray, prefixes: Prefixes, complete: list[list[tuple[float, int]]], count: int
+    beams: _Beams,
+    log_p: np.ndarray,
+    prefixes: Prefixes,
+    gains: _Gains,
+    complete: list[list[tuple[float, int]]],
+    count: int,
 ) -> None:
     """Beams that stand on a complete query: it is followed by a separator or the end."""
     at = [i for i, node in enumerate(beams.node.tolist()) if node in prefixes.same]
     ends = np.logaddexp(*(log_p[beams.row[at], beams.place[at], token] for token in (prefixes.separator, prefixes.end)))
     touched = set()
     for i, end in zip(at, ends.tolist(), strict=True):
-        complete[beams.row[i]].append((beams.log_p[i] + end, int(beams.node[i])))
+        node = int(beams.node[i])
+        complete[beams.row[i]].append((float(beams.log_p[i] + end + gains.own[node]), node))
         touched.add(int(beams.row[i]))
     for row in touched:
         best: dict[int, tuple[float, int]] = {}
@@ -133,7 +165,13 @@ def _finish(
 
 
 def _grown(
-    beams: _Beams, log_p: np.ndarray, prefixes: Prefixes, complete: list[list[tuple[float, int]]], count: int, most: int
+    beams: _Beams,
+    log_p: np.ndarray,
+    prefixes: Prefixes,
+    gains: _Gains,
+    complete: list[list[tuple[float, int]]],
+    count: int,
+    most: int,
 ) -> tuple[_Beams, np.ndarray]:
     """The `most` best continuations of each prompt that can still come among its best queries, and their tokens."""
     spans = [prefixes.children(node) for node in beams.node.tolist()]
@@ -142,14 +180,15 @@ def _grown(
     nodes = np.concatenate([np.arange(first, last) for first, last in spans]) if spans else np.zeros(0, dtype=np.int64)
     tokens = prefixes.tokens[nodes]
     row = beams.row[parent]
-    scores = beams.log_p[parent] + log_p[row, beams.place[parent], tokens]
+    grown = beams.log_p[parent] + log_p[row, beams.place[parent], tokens]
+    scores = grown + gains.best[nodes]
     floor = np.array([found[-1][0] if len(found) == count else -np.inf for found in complete])
     order = np.lexsort((-scores, row))
     starts = np.searchsorted(row[order], np.arange(len(complete)))
     place = np.arange(len(order)) - starts[row[order]]
     kept = (place < most) & (scores[order] > floor[row[order]])
     chosen = order[kept]
-    return _Beams(row[chosen], nodes[chosen], scores[chosen], place[kept], beams.above[parent[chosen]]), tokens[chosen]
+    return _Beams(row[chosen], nodes[chosen], grown[chosen], place[kept], beams.above[parent[chosen]]), tokens[chosen]
 
 
 def _text(prefixes: Prefixes, tokenizer: Tokenizer, node: int) -> str:

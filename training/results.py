@@ -131,7 +131,7 @@ class Chain:
         pretrained = self.at / "pretrain" / "bundle"
         yield self.pretrain("pretrain", size.pretrained)
         filled = self.at / "generated"
-        source = ("--model", pretrained, "--allow-list", self.allowed, "--most", size.labelled)
+        source = ("--model", pretrained, "--market", self.shop, "--allow-list", self.allowed, "--most", size.labelled)
         yield _step(
             "generated labels", filled / "generated.json", "generate-labels", self.samples, *source, "--out", filled
         )

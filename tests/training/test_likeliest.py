@@ -60,6 +60,17 @@ def test_the_likeliest_are_those_of_all_queries_scored_alone(made):
         assert np.allclose([each.log_p for each in found[i]], [alone[query] for query in best], atol=1e-4)
 
 
+def test_what_gains_moves_up_even_where_the_model_would_not_look(made):
+    model, tokenizer, prefixes, queries = made
+    gain = {query: 1.5 * ((i % 5) - 2) for i, query in enumerate(queries)}
+    found = dict(likeliest(model, tokenizer, PROMPTS, prefixes, 6, beams=40, batch=2, gain=gain))
+    for i, prompt in enumerate(PROMPTS):
+        alone = {query: scored_alone(model, tokenizer, prompt, query) + gain[query] for query in queries}
+        best = sorted(alone, key=lambda query: -alone[query])[:6]
+        assert [each.text for each in found[i]] == best
+        assert np.allclose([each.log_p for each in found[i]], [alone[query] for query in best], atol=1e-4)
+
+
 def test_few_beams_find_true_scores_in_order_and_nothing_that_is_not_allowed(made):
     model, tokenizer, prefixes, queries = made
     for i, few in likeliest(model, tokenizer, PROMPTS, prefixes, 6, beams=4):
