@@ -5,28 +5,42 @@
 Each step is one `aigq` command that another person could type; a step that is done is not done again. Markets are worked on side by side,
 one core each. Run it alone on the machine: it is sized for three hours of two cores. `--small` proves that the chain runs, with figures
 that mean nothing.
+
+With `--log FILE` a real log goes the same way; without it, the figures of docs/results/real-log.json stand on the page: that log may not be
+passed on, so it is not where a clone is.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
+
+import msgspec
 
 from inference.allow_list import FILE_NAME as ALLOW_LIST
 from simulation.market_folder import START_MS
+from training.yardstick.quality_log import RealLogResult
+from training.yardstick.real_log import FACTS, LogFacts
 from training.yardstick.report import write_pages
-from training.yardstick.results import read_parts
+from training.yardstick.results import Part, read_parts
 from training.yardstick.run import TEST_DAYS
 
 ROOT = Path(__file__).parent.parent
 DIRECT = "aigq-direct"
 """The judged model's name in every market."""
+REAL_LOG = "real-log"
+"""Its pages: real-log.json and real-log.md."""
+LEARN_DAYS = 25
+"""Of a real log, before the first judged one."""
+DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -86,11 +100,22 @@ def markets(size: Size) -> list[Market]:
     return [*begin, Market("missions", first, null=True), *drawn, Market("missions", first, drift=0)]
 
 
-class Chain:
-    """The steps of one market."""
+class Chain(Protocol):
+    """Steps, one after another."""
+
+    name: str
+    at: Path
+    """Its folder."""
+
+    def steps(self) -> Iterator[Step]: ...
+
+
+class MarketChain:
+    """Everything of one market."""
 
     def __init__(self, market: Market, size: Size, work: Path) -> None:
         self.market, self.size = market, size
+        self.name = market.name
         self.at = work / market.name
         self.shop, self.samples, self.allowed = self.at / "market", self.at / "samples", self.at / ALLOW_LIST
         self.models: list[tuple[str, Path]] = []
@@ -116,7 +141,7 @@ class Chain:
             self.samples,
             *with_searches,
         )
-        until = datetime.fromtimestamp(START_MS / 1000 + (size.days - TEST_DAYS) * 86_400, UTC).isoformat()
+        until = _instant(START_MS, size.days - TEST_DAYS)
         counted = ("--archive", archive, "--out", self.allowed, "--until", until)
         yield _step("allow-list", self.allowed, "allow-list", *counted)
         yield from self.arms()
@@ -163,6 +188,34 @@ class Chain:
         return _step(name, out / "quality.md", "evaluate", self.shop, "--baselines", baselines, "--out", out, *more)
 
 
+class RealLogChain:
+    """A real log, day by day: docs/real-log.md has the reasons."""
+
+    name = REAL_LOG
+
+    def __init__(self, file: Path, size: Size, work: Path) -> None:
+        self.file, self.size = file, size
+        self.at = work / REAL_LOG
+
+    def steps(self) -> Iterator[Step]:
+        log, model = self.at / "log", self.at / "model"
+        bundle, listed = model / "bundle", model / "bundle" / ALLOW_LIST
+        yield _step("import", log, "import-log", self.file, "--out", log)
+        facts = msgspec.json.decode((log / FACTS).read_bytes(), type=LogFacts)
+        shape = ("--hidden", self.size.hidden, "--layers", self.size.layers)
+        unread = ("--test-days", facts.days - LEARN_DAYS)
+        yield _step("pretrain", _card(model), "pretrain", log, *unread, "--samples", self.size.pretrained, *shape, "--threads", 1, "--out", model)  # fmt: skip
+        until = ("--until", _instant(facts.start_ms, LEARN_DAYS), "--shoppers", 3)
+        yield _step("allow-list", listed, "allow-list", "--archive", log / "archive", *until, "--out", listed)
+        judged = ("--model", f"aigq-real={bundle}", "--likeliest", "--learn-days", LEARN_DAYS)
+        out = self.at / "quality"
+        yield _step("quality", out / "quality.md", "evaluate", "--log", log, *judged, "--out", out)
+
+
+def _instant(start_ms: int, days: int) -> str:
+    return datetime.fromtimestamp(start_ms / 1000 + days * DAY_S, UTC).isoformat()
+
+
 def _step(name: str, makes: Path, *words: object) -> Step:
     return Step(name, tuple(map(str, words)), makes)
 
@@ -193,10 +246,21 @@ def work_through(chain: Chain, begun: float) -> None:
             ).returncode
         if status:
             raise Failed(
-                f"{chain.market.name}: {each.name} ended with {status}, see {log}; mended, the same command goes on there"
+                f"{chain.name}: {each.name} ended with {status}, see {log}; mended, the same command goes on there"
             )
         took = time.monotonic() - started
-        print(f"{(time.monotonic() - begun) / 60:5.1f} min  {chain.market.name}: {each.name}, {took:.0f} s", flush=True)
+        print(f"{(time.monotonic() - begun) / 60:5.1f} min  {chain.name}: {each.name}, {took:.0f} s", flush=True)
+
+
+def parts_of(chains: Sequence[Chain], out: Path) -> list[Part]:
+    """What the chains measured, and of a real log where none was given, what `out` says of one."""
+    parts = [
+        part for chain in chains for found in sorted(chain.at.glob("*/parts")) for part in read_parts(found.parent)
+    ]
+    page = out / f"{REAL_LOG}.json"
+    if page.exists() and not any(part.real for part in parts):
+        parts.append(msgspec.json.decode(page.read_bytes(), type=RealLogResult).part)
+    return parts
 
 
 def main() -> int:
@@ -205,11 +269,18 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "results", help="markets, samples, models, logs")
     parser.add_argument("--out", type=Path, help="folder of the pages; docs/results, or WORK/pages where small")
     parser.add_argument("--lanes", type=int, default=2, help="markets at once")
+    parser.add_argument("--only", default="", help="these markets, with commas")
+    parser.add_argument("--log", type=Path, help="a real log, as `aigq import-log` takes it")
     options = parser.parse_args()
     size = SMALL if options.small else FULL
     out: Path = options.out or (options.work / "pages" if options.small else ROOT / "docs" / "results")
     begun = time.monotonic()
-    chains = [Chain(market, size, options.work) for market in markets(size)]
+    only = set(filter(None, options.only.split(",")))
+    chains: list[Chain] = [
+        MarketChain(market, size, options.work) for market in markets(size) if not only or market.name in only
+    ]
+    if options.log:
+        chains.append(RealLogChain(options.log, size, options.work))
     failed: list[Failed] = []
     with ThreadPoolExecutor(options.lanes) as lanes:
         for done in [lanes.submit(work_through, chain, begun) for chain in chains]:
@@ -220,11 +291,10 @@ def main() -> int:
                 print(error, file=sys.stderr, flush=True)
     if failed:
         return 1
-    parts = [
-        part for chain in chains for found in sorted(chain.at.glob("*/parts")) for part in read_parts(found.parent)
-    ]
     out.mkdir(parents=True, exist_ok=True)
-    for target in write_pages(parts, out).targets:
+    for page in (options.work / REAL_LOG / "quality").glob(f"{REAL_LOG}.*") if options.log else ():
+        shutil.copy(page, out)
+    for target in write_pages(parts_of(chains, out), out).targets:
         print(f"{target.name} = {target.value:.4f} ({target.bound}) {'met' if target.met else 'MISSED'}")
     print(f"written: {out}/quality.json, quality.md and pictures; {(time.monotonic() - begun) / 60:.0f} min")
     return 0

@@ -78,6 +78,11 @@ class ModelRanker:
         """Of each case: whether the greedy output is a list by the job's rules (at least five good queries)."""
         return np.array([bool(self._queries(answers[0])) for answers in self._answers(cases)], dtype=float)
 
+    def prompt_tokens(self, cases: Sequence[Case]) -> np.ndarray:
+        """Of each case."""
+        encoded = self._bundle.tokenizer.encode_batch(prompts_of(self._bundle, cases))
+        return np.array([len(encoding.ids) for encoding in encoded], dtype=float)
+
     def _queries(self, answer: Written) -> tuple[str, ...]:
         found = parse_list(answer.text, self._rules, "stop" if answer.ended else "length")
         return found.queries if isinstance(found, QueryList) else ()

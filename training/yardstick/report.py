@@ -8,12 +8,25 @@ from rich.console import Console
 from rich.table import Table
 
 from training.yardstick.bootstrap import Estimate
+from training.yardstick.expected import findings
 from training.yardstick.measure import CEILING, COMPARED, RESERVED
 from training.yardstick.metrics import PRIMARY
-from training.yardstick.results import DRAWS, GAIN, VALID, Part, Quality, Row, read_parts, together, write_part
+from training.yardstick.results import (
+    DRAWS,
+    GAIN,
+    PROMPT_TOKENS,
+    VALID,
+    Part,
+    Quality,
+    Row,
+    gain_over_it,
+    read_parts,
+    together,
+    write_part,
+)
 
 COLUMNS = ("HR@10", "HR@3", "HR@1", "NDCG@10", "recall@10", "MRR", "HR@30", "recall@30")
-MORE = ("category HR@10 (clicks)", "category HR@10 (truth)", "category HR@30 (clicks)", "category HR@30 (truth)", "unique categories@10 (clicks)", "unique categories@10 (truth)", "similarity@10", "similarity nearest@10", "clicked hints HR@10", VALID, "candidates")  # fmt: skip
+MORE = ("category HR@10 (clicks)", "category HR@10 (truth)", "category HR@30 (clicks)", "category HR@30 (truth)", "unique categories@10 (clicks)", "unique categories@10 (truth)", "similarity@10", "similarity nearest@10", "clicked hints HR@10", VALID, PROMPT_TOKENS, "candidates")  # fmt: skip
 SPLITS = ("all", "warm", "tail", "cold", "test day 1", "test day 2", "one category", "all categories")
 
 
@@ -97,6 +110,9 @@ def page(quality: Quality, parts: Sequence[Part], pictures: dict[str, list[str]]
     if quality.targets:
         rows = [[t.name, f"{t.value:.4f}", t.bound, "met" if t.met else "missed"] for t in quality.targets]
         sections += [_table(["target", "value", "bound", ""], rows)]
+    if found := findings(parts, quality.rows):
+        table = [[str(f.number), f.expected, "<br>".join(f.figures), f.verdict] for f in found]
+        sections += ["What was expected before the first training ([decisions/0007](../decisions/0007-what-is-measured-before-it-is-trained.md)):\n", _table(["", "expected", "figures", ""], table)]  # fmt: skip
     part_of = {_name(part.market, part.seed): part for part in parts}
     for name, rows in by_market(quality).items():
         sections.append(_section(name, Figures(rows), part_of.get(name), pictures.get(name, [])))
@@ -125,9 +141,7 @@ def _section(name: str, figures: Figures, part: Part | None, pictures: Sequence[
         lines += ["Added to the best baseline, at the same number of candidates:\n", _table(["", *heads], [[n, *(_value(figures.of(n, m), sign=True) for m in budgets.values())] for n in added])]  # fmt: skip
     if part and len(part.models) > 1:
         first, *others = part.models
-        compared = [
-            [n, *(_value(figures.of(n, f"{m} gain of {first} over it"), sign=True) for m in COMPARED)] for n in others
-        ]
+        compared = [[n, *(_value(figures.of(n, gain_over_it(m, first)), sign=True) for m in COMPARED)] for n in others]
         lines += [f"{first} over other models:\n", _table(["", *COMPARED], compared)]
     ages = figures.metrics("HR@10 at age")
     aged = [n for n in models if any(figures.of(n, m) for m in ages)]

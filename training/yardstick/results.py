@@ -18,6 +18,7 @@ GAIN = f"{PRIMARY} gain over best baseline"
 GAIN_OVER_POPULARITY = f"{PRIMARY} gain over popularity"
 BLENDED = f"{PRIMARY} gain of the blend with it as one more source"
 VALID = "valid share"
+PROMPT_TOKENS = "prompt tokens"
 DRAWS = "all draws"
 BOUNDS = {
     "direct_over_best_baseline": ">= 0",
@@ -26,6 +27,11 @@ BOUNDS = {
     "valid_share": ">= 0.995",
 }
 """What docs/decisions/0007 expects. The first is a lower bound, so above 0 is beyond chance."""
+
+
+def gain_over_it(metric: str, model: str) -> str:
+    """A row of another model: by how much this one is ahead of it."""
+    return f"{metric} gain of {model} over it"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -135,16 +141,21 @@ def over_all_draws(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def targets(parts: Sequence[Part], rows: Sequence[Row]) -> tuple[Target, ...]:
-    """Those for which there are figures. Over draws where there are several, else by market; the worst market counts."""
-    direct = {part.direct for part in parts if part.direct}
-    null, real = {p.market for p in parts if p.null and p.whole}, {p.market for p in parts if p.real}
+def widest(rows: Sequence[Row]) -> list[Row]:
+    """Of all cases; over all draws where a market has several."""
     several = {(row.market, row.metric, row.model) for row in rows if row.seed == DRAWS}
-    judged = [
+    return [
         row
         for row in rows
         if row.split == "all" and (row.seed == DRAWS or (row.market, row.metric, row.model) not in several)
     ]
+
+
+def targets(parts: Sequence[Part], rows: Sequence[Row]) -> tuple[Target, ...]:
+    """Those for which there are figures. Over draws where there are several, else by market; the worst market counts."""
+    direct = {part.direct for part in parts if part.direct}
+    null, real = {p.market for p in parts if p.null and p.whole}, {p.market for p in parts if p.real}
+    judged = widest(rows)
 
     def of(metric: str, markets: set[str]) -> list[Row]:
         return [row for row in judged if row.metric == metric and row.market in markets]

@@ -30,7 +30,7 @@ from training.yardstick.groups import groups
 from training.yardstick.judges import CategoryJudge, ClickJudge, TruthJudge, agreement
 from training.yardstick.lists import PLACES, asked
 from training.yardstick.measure import CEILING, Judged, Measured, measure
-from training.yardstick.results import VALID, Fact, Fitted, Part, Row
+from training.yardstick.results import PROMPT_TOKENS, VALID, Fact, Fitted, Part, Row
 
 DAY_MS = 86_400_000
 TEST_DAYS = 2
@@ -102,7 +102,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Part:
         lists[ranker.name], how = _fit_and_ask(ranker, known, cases)
         fitted.append(how)
         tell(f"{ranker.name}: fitted in {how.fit_s:.1f} s, ranked in {how.rank_s:.1f} s {how.setting}")
-    valid = {model.name: model.valid(cases) for model in models}
+    told = {model.name: {VALID: model.valid(cases), PROMPT_TOKENS: model.prompt_tokens(cases)} for model in models}
     if (oracle := _ceiling(plan.market, cases)) is not None:
         lists[CEILING] = oracle
 
@@ -114,7 +114,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Part:
             lists=lists,
             models=tuple(model.name for model in models),
             groups=resamples_of,
-            extra={name: {VALID: share} for name, share in valid.items()},
+            extra=told,
             judges=judges,
             embeddings=plan.out / "written" / "embeddings.npz" if plan.similarity else None,
             draws=plan.draws,
