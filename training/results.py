@@ -55,7 +55,9 @@ class Size:
     labelled: int
     """Samples whose lists are filled up."""
     tuned: int
-    """Samples of a fine-tuning."""
+    """Samples of the judged model's fine-tuning: two passes of what is labelled."""
+    ordered: int
+    """Samples of the two arms that compare orders of labels."""
     compared: int
     """Samples of both trainings of the arms that compare prompts: uncompressed ones take more than twice the time."""
     asked: int
@@ -64,8 +66,8 @@ class Size:
     """Empty: all."""
 
 
-FULL = Size(2_500, 32, (1, 2, 3), 128, 4, 22_000, 8_000, 8_000, 4_000, 200)
-SMALL = Size(300, 12, (1,), 64, 1, 400, 200, 200, 200, 0, "popularity,repeats,user-bigrams")
+FULL = Size(2_500, 32, (1, 2, 3), 128, 4, 22_000, 8_000, 16_000, 8_000, 4_000, 200)
+SMALL = Size(300, 12, (1,), 64, 1, 400, 200, 200, 200, 200, 0, "popularity,repeats,user-bigrams")
 COUNTED = "popularity-all,popularity-7d,popularity,repeats"
 """All that the market without drift is for: whether what is rebuilt daily is better there, too."""
 
@@ -163,8 +165,8 @@ class MarketChain:
         yield from self.sft(DIRECT, filled, pretrained, size.tuned)
         if self.market.ablations:
             # The ranker's labels: only there do the two orders differ much.
-            yield from self.sft("il-sft", self.samples, pretrained, size.tuned)
-            yield from self.sft("sft", self.samples, pretrained, size.tuned, "--order", "plain")
+            yield from self.sft("il-sft", self.samples, pretrained, size.ordered)
+            yield from self.sft("sft", self.samples, pretrained, size.ordered, "--order", "plain")
             for name, plain in (("prompts-compressed", ()), ("prompts-plain", ("--plain",))):
                 yield self.pretrain(f"pretrain-{name}", size.compared, *plain)
                 base = self.at / f"pretrain-{name}" / "bundle"
