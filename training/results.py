@@ -11,6 +11,7 @@ passed on, so it is not where a clone is.
 """
 
 import argparse
+import fcntl
 import os
 import shutil
 import subprocess
@@ -231,7 +232,7 @@ class Failed(RuntimeError):
 
 
 def work_through(chain: Chain, begun: float) -> None:
-    """Raises Failed."""
+    """Raises Failed. A step holds its log's lock, and so does a step whose run was killed: it has the log for its output."""
     for each in chain.steps():
         if each.makes.exists():
             continue
@@ -241,6 +242,13 @@ def work_through(chain: Chain, begun: float) -> None:
         words = list(each.words) if each.words[0] == "cp" else [sys.executable, "-m", "cli", *each.words]
         started = time.monotonic()
         with log.open("a") as output:
+            try:
+                fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Failed(
+                    f"{chain.name}: {each.name} is being made, by another run or by a step that a killed one left behind: "
+                    f"wait for it, or end it (`fuser -k {log}`), then give the same command again"
+                ) from None
             output.write(f"{' '.join(each.words)}\n")
             output.flush()
             status = subprocess.run(
