@@ -31,7 +31,7 @@ from training.bucket import ANSWER, Row, batch_of, losses, plan
 from training.decoder import MAX_TOKENS, new_decoder
 from training.il_sft_loop import learn
 from training.il_sft_recipe import Recipe
-from training.il_sft_rows import rows_of
+from training.il_sft_rows import Text, rows_of
 from training.il_sft_speed import Way
 from training.pretrain import market_told, stretches
 
@@ -104,12 +104,18 @@ def main() -> None:
 
 def made(folder: Path, shoppers: int, days: int, samples: int, seed: int) -> tuple[Tokenizer, list[Row]]:
     """Histories of a simulated market, each with the list of the searches that followed, as compressed prompts show them."""
+    texts = texts_of_market(folder, shoppers, days, seed)
+    tokenizer = train_tokenizer((part for text in texts for part in text), 2_048)
+    return tokenizer, rows_of(texts[:samples], tokenizer, MAX_TOKENS)
+
+
+def texts_of_market(folder: Path, shoppers: int, days: int, seed: int) -> list[Text]:
+    """Prompts and the lists that followed, in random order."""
     write_market(MarketFacts("missions", seed, 1.0, shoppers, days, START_MS, null=False), folder / "market", workers=2)
     texts = [text for _, text in stretches(market_told(folder / "market", 0), seed, plain=False, lists=True)]
     texts = [text for text in texts if text.answer]
     Random(seed).shuffle(texts)
-    tokenizer = train_tokenizer((part for text in texts for part in text), 2_048)
-    return tokenizer, rows_of(texts[:samples], tokenizer, MAX_TOKENS)
+    return texts
 
 
 def ours(

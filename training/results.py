@@ -67,7 +67,7 @@ class Size:
     """Empty: all."""
 
 
-FULL = Size(2_500, 32, (1, 2, 3), 128, 4, 22_000, 8_000, 16_000, 8_000, 4_000, 200)
+FULL = Size(2_500, 32, (2, 3, 4), 128, 4, 22_000, 8_000, 16_000, 8_000, 4_000, 200)
 SMALL = Size(300, 12, (1,), 64, 1, 400, 200, 200, 200, 200, 0, "popularity,repeats,user-bigrams")
 COUNTED = "popularity-all,popularity-7d,popularity,repeats"
 """All that the market without drift is for: whether what is rebuilt daily is better there, too."""

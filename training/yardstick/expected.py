@@ -43,7 +43,7 @@ def below(bound: float = 0.0) -> Verdict:
 
 
 def findings(parts: Sequence[Part], rows: Sequence[Row]) -> list[Finding]:
-    """Those of which there are figures. Expectation 9 is a run of its own (docs/prompts.md)."""
+    """Those of which there are figures. Expectation 9 is a benchmark of its own (bench/subwords.py)."""
     null, real = {p.market for p in parts if p.null}, {p.market for p in parts if p.real}
     still = {p.market for p in parts if "drift 0" in p.market}
     moving = {p.market for p in parts} - null - real - still
