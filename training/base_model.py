@@ -37,6 +37,8 @@ class BaseModel:
     """Of its files, and of how special tokens were started."""
     own: bool
     """It read compressed prompts before: a bundle."""
+    data: str = ""
+    """What a bundle's card says that it learned."""
 
     @property
     def longest(self) -> int:
@@ -73,7 +75,8 @@ def open_base(source: str, mean_of_subwords: bool = True, seed: int = 1) -> Base
     if not own:
         add_special_tokens(model, tokenizer, mean_of_subwords)
     started = "" if own else f" special tokens by mean {mean_of_subwords} {seed}"
-    return BaseModel(model.train(), tokenizer, _name(folder, source), _digest(folder) + started, own)
+    name, data = _told(folder, source)
+    return BaseModel(model.train(), tokenizer, name, _digest(folder) + started, own, data)
 
 
 def smollm2_folder() -> Path:
@@ -123,12 +126,13 @@ def with_lora(base: BaseModel, rank: int) -> "PeftModel":
     return get_peft_model(base.model, config)  # pyright: ignore[reportReturnType]
 
 
-def _name(folder: Path, source: str) -> str:
+def _told(folder: Path, source: str) -> tuple[str, str]:
+    """Name and data, of a bundle from its card."""
     card = folder / "card.json"
     if not card.exists():
-        return Path(source).name
+        return Path(source).name, ""
     told = msgspec.json.decode(card.read_bytes(), type=ModelCard)
-    return f"{told.name} {told.version}"
+    return f"{told.name} {told.version}", told.data
 
 
 def _digest(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Greedy lists from a decoder in torch, for training and measuring without a server. The job's own path is vLLM (inference/)."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from tokenizers import Tokenizer
@@ -80,6 +81,13 @@ def greedy_ids(
                 steps.keep(kept)
                 chosen = chosen[kept]
             logits = steps.next(chosen)
+
+
+def kept_in_fp16(model: Decoder, tokenizer: Tokenizer, prompts: Sequence[list[int]]) -> float:
+    """Share of the prompts whose greedy list stays the same to the token when the weights are rounded as a bundle stores them."""
+    rounded = deepcopy(model).half().float()
+    lists = (greedy_ids(each, tokenizer, prompts) for each in (model, rounded))
+    return sum(one == other for one, other in zip(*lists, strict=True)) / len(prompts)
 
 
 def _complete(answer: Sequence[int], end: int) -> bool:

@@ -49,7 +49,7 @@ def new_decoder(tokenizer: Tokenizer, hidden: int, layers: int, seed: int) -> Qw
 
 def save_bundle(path: Path, model: PreTrainedModel, tokenizer: Tokenizer, card: ModelCard) -> ModelBundle:
     """Writes all files of a bundle and opens it. Weights are stored as fp16, half the size in git, and run as what
-    config.json says, fp32: the rounding moves no greedy choice that matters (docs/results/shipped is measured on it)."""
+    config.json says, fp32; a card's lists_kept_in_fp16 says what the rounding changes."""
     path.mkdir(parents=True, exist_ok=True)
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     weights = {

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 import torch
+from transformers import Qwen3ForCausalLM
 
 from inference.model_bundle import ModelBundle, ModelCard
 from inference.prompt import PROMPT_VERSION
@@ -23,6 +24,7 @@ from inference.vocabulary import PAD, token_id
 from training import checkpoint
 from training.base_model import BaseModel, open_base, with_lora
 from training.bucket import Row, digest
+from training.decode import kept_in_fp16
 from training.decoder import save_bundle
 from training.il_sft_loop import CHECKPOINT_S, learn
 from training.il_sft_recipe import Begun, Plan, Recipe, begin, begun
@@ -34,6 +36,8 @@ from training.sample_files import read_direct, read_think
 BUNDLE = "bundle"
 HELD_OUT_SHARE = 0.02
 """Of shoppers."""
+ROUNDED = 100
+"""Held-out prompts on which lists of rounded weights are compared."""
 STAGES: dict[Order, str] = {"interest": "il-sft", "plain": "sft-plain"}
 
 
@@ -138,6 +142,9 @@ def _card(name: Name, base: BaseModel, data: Data, run: Begun, curve: Curve, mod
         "own_lists_distinct": curve.recent(curve.own_lists_distinct),
         "held_out_loss": curve.held_out[-1] if curve.held_out else None,
     }
+    prompts = [row.tokens[: row.prompt].tolist() for row in data.held_out[:ROUNDED] if len(row.tokens) > row.prompt]
+    if prompts and isinstance(model, Qwen3ForCausalLM):  # a decoder of our own: others take minutes for it
+        seen["lists_kept_in_fp16"] = kept_in_fp16(model, base.tokenizer, prompts)
     recipe = msgspec.structs.asdict(run.plan.recipe) | {
         "stage": run.plan.stage,
         "prompts": run.plan.prompts,
@@ -153,7 +160,7 @@ def _card(name: Name, base: BaseModel, data: Data, run: Begun, curve: Curve, mod
         version=name.version,
         prompt_version=PROMPT_VERSION,
         description="Writes a shopper's next ten queries from the newest twenty behaviours.",
-        data=data.told,
+        data=f"{data.told}; base learned {base.data}" if base.data else data.told,
         recipe=recipe,
         metrics={key: round(value, 4) for key, value in seen.items() if value is not None},
         parameters=sum(p.numel() for p in model.parameters()),

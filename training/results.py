@@ -42,6 +42,8 @@ REAL_LOG = "real-log"
 LEARN_DAYS = 25
 """Of a real log, before the first judged one."""
 DAY_S = 86_400
+TOOK = "seconds: "
+"""Last line of a step's log."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,12 @@ def _card(run: Path) -> Path:
     return run / "bundle" / "card.json"
 
 
+def core_hours(work: Path) -> float:
+    """Of all finished steps in the folder; what a killed run threw away is not in it."""
+    logs = (log.read_text().splitlines() for log in work.glob("*/logs/*.log"))
+    return sum(int(line.removeprefix(TOOK)) for lines in logs for line in lines if line.startswith(TOOK)) / 3_600
+
+
 class Failed(RuntimeError):
     """A step ended with another status than 0."""
 
@@ -259,6 +267,8 @@ def work_through(chain: Chain, begun: float) -> None:
                 f"{chain.name}: {each.name} ended with {status}, see {log}; mended, the same command goes on there"
             )
         took = time.monotonic() - started
+        with log.open("a") as output:
+            output.write(f"{TOOK}{took:.0f}\n")
         print(f"{(time.monotonic() - begun) / 60:5.1f} min  {chain.name}: {each.name}, {took:.0f} s", flush=True)
 
 
@@ -304,7 +314,7 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     for page in (options.work / REAL_LOG / "quality").glob(f"{REAL_LOG}.*") if options.log else ():
         shutil.copy(page, out)
-    for target in write_pages(parts_of(chains, out), out).targets:
+    for target in write_pages(parts_of(chains, out), out, round(core_hours(options.work), 2)).targets:
         print(f"{target.name} = {target.value:.4f} ({target.bound}) {'met' if target.met else 'MISSED'}")
     print(f"written: {out}/quality.json, quality.md and pictures; {(time.monotonic() - begun) / 60:.0f} min")
     return 0

@@ -11,7 +11,7 @@ from inference.allow_list import AllowedQuery, AllowList
 from inference.allowed_prefixes import Prefixes
 from inference.prompt import SEPARATOR
 from inference.vocabulary import END, PAD, token_id, train_tokenizer
-from training.decode import greedy, greedy_ids
+from training.decode import greedy, greedy_ids, kept_in_fp16
 from training.decoder import Decoder, new_decoder
 
 WORDS = "acer dell hp laptop lap desk bag dock".split()
@@ -95,3 +95,11 @@ def test_a_row_is_written_alike_alone_and_in_a_batch_that_shrinks(made, with_all
             found = [[query.strip() for query in text.split(SEPARATOR)] for text, _ in together]
             assert all(set(each) <= set(queries) for each in found)
             assert before is None or all(queries[i] not in each for i, each in enumerate(found))
+
+
+def test_rounding_keeps_lists_and_is_seen_where_it_does_not(made, prompts, monkeypatch: pytest.MonkeyPatch):
+    model, tokenizer = made
+    assert kept_in_fp16(model, tokenizer, prompts) > 0.5
+    other = llama(tokenizer).eval()
+    monkeypatch.setattr("training.decode.deepcopy", lambda _: other)
+    assert kept_in_fp16(model, tokenizer, prompts) < 1

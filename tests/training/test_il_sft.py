@@ -81,6 +81,7 @@ def test_plain_prompts_and_lora_are_learned_too(lora_rank: int, base: str, sampl
     curve = read_curve(tmp_path)
     assert curve.held_out[-1] < curve.held_out[0]
     assert (bundle.card.recipe["prompts"], bundle.card.recipe["stage"]) == ("plain", "sft-plain")
+    assert bundle.card.metrics["lists_kept_in_fp16"] > 0.5
     # What was written, merged and rounded to fp16, is what was learned.
     opened = open_base(str(bundle.path))
     assert opened.own

@@ -13,11 +13,19 @@ from tests.training.yardstick.small_log import rows, write
 from training.results import DIRECT, ROOT, Failed, Step, parts_of, work_through
 from training.yardstick.results import Quality
 
-MARKET = "missions-1-null"
+MARKET, STILL = "missions-1", "missions-1-still"
 
 
 def results(folder: Path) -> str:
-    words = ["--small", "--only", MARKET, "--log", folder / "csv" / "searches.csv.gz", "--work", folder / "work"]
+    words = [
+        "--small",
+        "--only",
+        f"{MARKET},{STILL}",
+        "--log",
+        folder / "csv" / "searches.csv.gz",
+        "--work",
+        folder / "work",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "training.results", *words], check=False, cwd=ROOT, capture_output=True, text=True
     )
@@ -38,11 +46,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_has_the_market_the_log_and_what_was_expected_of_both(made: Path) -> None:
     quality = msgspec.json.decode((made / "work" / "pages" / "quality.json").read_bytes(), type=Quality)
-    assert {row.model for row in quality.rows} >= {DIRECT, "popularity", "aigq-real"}
-    assert {target.name for target in quality.targets} == {"null_gain_upper", "real_blend_plus_lm_lower"}
+    arms = {DIRECT, "il-sft", "sft", "prompts-compressed", "prompts-plain"}
+    assert {row.model for row in quality.rows} >= {*arms, "popularity", "aigq-real"}
+    assert {row.market for row in quality.rows} == {"missions, drift 1", "missions, drift 0", "real log"}
+    assert {target.name for target in quality.targets} == {"direct_over_best_baseline", "real_blend_plus_lm_lower", "valid_share"}  # fmt: skip
+    assert quality.core_hours > 0
     page = (made / "work" / "pages" / "quality.md").read_text()
-    assert "| 2 | on the null market nothing beats popularity |" in page
-    assert "| 8 | on the real log" in page
+    for number in (1, 3, 4, 7, 8):
+        assert f"| {number} | " in page
+    assert "Ten cases" in page
+    assert "How a frozen model ages" in (made / "work" / "pages" / "real-log.md").read_text()
 
 
 def test_given_again_it_makes_nothing_again(made: Path) -> None:

@@ -32,7 +32,7 @@ def test_the_shipped_version_is_the_published_one(shipped: ModelBundle):
 
 
 def test_it_is_small_enough_for_git(shipped: ModelBundle):
-    assert sum(file.stat().st_size for file in shipped.path.iterdir()) < 12_000_000
+    assert sum(file.stat().st_size for file in shipped.path.iterdir()) < 10_000_000
 
 
 def test_its_lists_are_valid_and_hit_what_the_most_popular_queries_miss(shipped: ModelBundle):

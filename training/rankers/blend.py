@@ -66,6 +66,10 @@ class Blend:
         self.trees: lightgbm.Booster | None = None
         self._trained: tuple[int, int] = (0, 0)
 
+    def __str__(self) -> str:
+        trees = self.trees.current_iteration() if self.trees else 0
+        return f"{trees} trees of {len(self.sources)} contenders' candidates"
+
     def fit(self, log: Log) -> None:
         """Raises ValueError where the log is too short to hold both stages."""
         if not len(log):

@@ -78,6 +78,11 @@ class ModelRanker:
         """Of each case: whether the greedy output is a list by the job's rules (at least five good queries)."""
         return np.array([bool(self._queries(answers[0])) for answers in self._answers(cases)], dtype=float)
 
+    def reach(self, cases: Sequence[Case]) -> float | None:
+        """Share of the cases whose next query the allow-list has: no list of this model hits more. None: it writes freely."""
+        allowed = self._rules.supported
+        return None if allowed is None else float(np.mean([case.next in allowed for case in cases]))
+
     def prompt_tokens(self, cases: Sequence[Case]) -> np.ndarray:
         """Of each case."""
         encoded = self._bundle.tokenizer.encode_batch(prompts_of(self._bundle, cases))

@@ -63,6 +63,9 @@ class Template:
         self.again = 0.3
         self._last: tuple[Sequence[Case], list[Shares]] | None = None
 
+    def __str__(self) -> str:
+        return f"own queries again x {self.again:g}"
+
     @once
     def fit(self, log: Log) -> None:
         """About 20 s for a million behaviours."""

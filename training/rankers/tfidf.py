@@ -60,6 +60,9 @@ class Tfidf:
         self.tune = weights is None
         self.seed = seed
 
+    def __str__(self) -> str:
+        return str(self.weights)
+
     @once
     def fit(self, log: Log) -> None:
         """Takes about 20 s for 100,000 distinct texts. Tunes on the log's last two days unless weights were given."""

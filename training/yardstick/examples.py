@@ -1,7 +1,7 @@
 """Ten cases as they were, drawn and not chosen: five that the judged contender hit at ten, five that it missed.
 
 What a case was like, and who found what at which place, may stand on a page. The words that somebody searched may not, where a log's terms say
-so: they go to a file of their own, which stays where it was made.
+so: they go to a file of their own, which stays where it was made. Simulated shoppers have no such terms.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Example(msgspec.Struct, frozen=True):
     clicks: int
     """Before the case."""
     newest_age_h: float
-    """Hours since the newest behaviour."""
+    """Hours since the newest behaviour; 0 where there is none."""
     kind: str
     """What the next search was."""
     places: dict[str, int]
@@ -43,14 +43,14 @@ class Words(msgspec.Struct, frozen=True):
     lists: dict[str, tuple[str, ...]]
 
 
-def examples(cases: Sequence[Case], lists: Mapping[str, Sequence[tuple[str, ...]]], judged: str, shown: Sequence[str], part_of: Mapping[str, str], seed: int = 0) -> list[Words]:  # fmt: skip
-    """Hits first. `shown` are the contenders whose places are told; `part_of` by shopper."""
+def examples(cases: Sequence[Case], lists: Mapping[str, Sequence[tuple[str, ...]]], judged: str, shown: Sequence[str], part_of: Mapping[str, str] | None = None, seed: int = 0) -> list[Words]:  # fmt: skip
+    """Hits first. `shown` are the contenders whose places are told; `part_of` by shopper, where a log has parts."""
     hit = np.array([case.next in ranked[:10] for case, ranked in zip(cases, lists[judged], strict=True)], dtype=bool)
     rng = np.random.default_rng(seed)
     made = []
     for which in (True, False):
         rows = rng.permutation(np.flatnonzero(hit == which))[: SHOWN // 2]
-        made += [_words(cases[i], {name: lists[name][i] for name in shown}, which, part_of) for i in rows]
+        made += [_words(cases[i], {name: lists[name][i] for name in shown}, which, part_of or {}) for i in rows]
     return made
 
 
@@ -59,10 +59,10 @@ def _words(case: Case, lists: Mapping[str, tuple[str, ...]], hit: bool, part_of:
     places = {name: ranked.index(case.next) + 1 if case.next in ranked else 0 for name, ranked in lists.items()}
     example = Example(
         hit,
-        part_of[case.user],
+        part_of.get(case.user, ""),
         len(searches),
         len(case.seen) - len(searches),
-        round((case.as_of_ms - case.seen[-1].time_ms) / 3_600_000, 1),
+        round((case.as_of_ms - case.seen[-1].time_ms) / 3_600_000, 1) if case.seen else 0.0,
         kind_of(case.next, searches),
         places,
     )

@@ -4,7 +4,6 @@ What comes out is a part as `aigq evaluate` writes them, so both stand on one pa
 daily on every search, and ten cases.
 """
 
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from training.yardstick.measure import Judged, Measured, measure
 from training.yardstick.metrics import PRIMARY, Values, hit_metrics
 from training.yardstick.prequential import BASELINES, BLEND, FILLING, Answered, Window, judged_cases, prequential
 from training.yardstick.real_log import ALL, ONE, LogFacts, RealLog
-from training.yardstick.results import BLENDED, VALID, Fact, Fitted, Part, Row
+from training.yardstick.results import BLENDED, VALID, Fact, Fitted, Part, Row, processor
 from training.yardstick.run import Entrant
 from training.yardstick.written import WrittenLists
 
@@ -68,6 +67,18 @@ class Beats(msgspec.Struct, frozen=True):
     high: float
 
 
+class Week(msgspec.Struct, frozen=True):
+    """HR@10 of one contender on the cases of one week."""
+
+    model: str
+    number: int
+    """From 1; the model was trained before the first."""
+    cases: int
+    value: float
+    low: float
+    high: float
+
+
 class RealLogResult(msgspec.Struct, frozen=True):
     """real-log.json. No word of the log is in it."""
 
@@ -80,6 +91,8 @@ class RealLogResult(msgspec.Struct, frozen=True):
     every_search: tuple[FrozenAndDaily, ...]
     beats: tuple[Beats, ...]
     examples: tuple[Example, ...]
+    weeks: tuple[Week, ...] = ()
+    """Of the cases: how a frozen model ages beside what is counted daily."""
 
 
 def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> tuple[RealLogResult, list[Words]]:
@@ -154,7 +167,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> tuple[Re
             ]
         ),
         date=datetime.now(UTC).date().isoformat(),
-        machine=f"{platform.machine()}, {platform.system()}, CPU",
+        machine=processor(),
         git_revision=git_revision(),
         cases=len(answered.cases),
         shoppers=len({case.user for case in answered.cases}),
@@ -166,7 +179,9 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> tuple[Re
     shown = [name for name in dict.fromkeys([FILLING, "user-bigrams", BLEND, *names, *blended]) if name in answered.lists]  # fmt: skip
     ten = examples(answered.cases, answered.lists, judged, shown, parts)
     seconds = round(time.monotonic() - began, 1)
-    return RealLogResult(facts, part, day, seconds, tuple(every), tuple(beats), tuple(w.example for w in ten)), ten
+    weeks = _by_week(answered, shown, window.from_ms, plan.draws)
+    without_words = tuple(each.example for each in ten)
+    return RealLogResult(facts, part, day, seconds, tuple(every), tuple(beats), without_words, tuple(weeks)), ten
 
 
 def _model(plan: Plan, bundle: Path, name: str) -> ModelRanker | Likeliest:
@@ -216,6 +231,22 @@ def _paired(answered: Answered, models: Sequence[str], groups: Mapping[str, np.n
                         gain = means[name].difference(column, means[other], column)
                         beats.append(Beats(name, other, metric, *(round(each, 5) for each in gain)))
     return rows, beats
+
+
+def _by_week(answered: Answered, names: Sequence[str], from_ms: int, draws: int) -> list[Week]:
+    week = np.array([(case.as_of_ms - from_ms) // (7 * DAY_MS) for case in answered.cases])
+    queries = Queries()
+    truths = Truths.of(answered.cases, queries)
+    hits = [hit_metrics(queries.rows(answered.lists[name], PLACES), truths)[PRIMARY] for name in names]
+    resamples = Resamples(truths.shopper, draws)
+    found = []
+    for number in np.unique(week).tolist():
+        mask = week == number
+        means = resamples.means(np.where(mask[:, None], np.stack(hits, axis=1), np.nan))
+        for column, name in enumerate(names):
+            estimate = (round(each, 5) for each in means.estimate(column))
+            found.append(Week(name, number + 1, int(mask.sum()), *estimate))
+    return found
 
 
 def _day(time_ms: int) -> str:

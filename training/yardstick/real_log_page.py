@@ -55,6 +55,7 @@ def page(result: RealLogResult) -> str:
     if part.models:
         sections += _of_models(result, figures)
     sections += _of_every_search(result)
+    sections += _of_weeks(result)
     sections += _of_examples(result)
     sections.append(f"`{part.command}`: {result.seconds:.0f} s, {part.date}, {part.machine}, revision {part.git_revision}\n")  # fmt: skip
     return "\n".join(sections)
@@ -120,6 +121,21 @@ def _of_every_search(result: RealLogResult) -> list[str]:
         _table(["", "searches", "", "frozen", "daily", "daily - frozen"], rows),
         "HR@10 by week, frozen / daily:\n",
         _table(["", *(f"week {n}" for n in range(1, longest))], weeks),
+    ]
+
+
+def _of_weeks(result: RealLogResult) -> list[str]:
+    if not result.weeks:
+        return []
+    cases = {week.number: week.cases for week in result.weeks}
+    rows = [
+        [name, *(_value(Estimate(w.value, w.low, w.high), True) for w in result.weeks if w.model == name)]
+        for name in dict.fromkeys(week.model for week in result.weeks)
+    ]
+    return [
+        "## How a frozen model ages\n",
+        "HR@10 on the cases of each week. The model was trained before the first one, all else is counted anew every day.\n",
+        _table(["", *(f"week {number}, {count} cases" for number, count in cases.items())], rows),
     ]
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.yardstick.bootstrap import Estimate
+from training.yardstick.examples import Words
 from training.yardstick.expected import findings
 from training.yardstick.measure import CEILING, COMPARED, RESERVED
 from training.yardstick.metrics import PRIMARY
@@ -58,11 +59,11 @@ def write(part: Part, out: Path) -> Quality:
     return write_pages(read_parts(out), out)
 
 
-def write_pages(parts: Sequence[Part], out: Path) -> Quality:
-    """quality.json, quality.md and pictures."""
+def write_pages(parts: Sequence[Part], out: Path, core_hours: float = 0.0) -> Quality:
+    """quality.json, quality.md and pictures. `core_hours`: what all of it took, where it is known."""
     from training.yardstick.plots import draw
 
-    quality = together(parts)
+    quality = together(parts, core_hours)
     (out / "quality.json").write_bytes(msgspec.json.format(msgspec.json.encode(quality), indent=1) + b"\n")
     pictures = {name: draw(rows, out, name) for name, rows in by_market(quality).items()}
     (out / "quality.md").write_text(page(quality, parts, pictures))
@@ -113,6 +114,11 @@ def page(quality: Quality, parts: Sequence[Part], pictures: dict[str, list[str]]
     if found := findings(parts, quality.rows):
         table = [[str(f.number), f.expected, "<br>".join(f.figures), f.verdict] for f in found]
         sections += ["What was expected before the first training ([decisions/0007](../decisions/0007-what-is-measured-before-it-is-trained.md)):\n", _table(["", "expected", "figures", ""], table)]  # fmt: skip
+        sections += [
+            "The ninth, of special tokens, is a benchmark: [results/benchmarks.md](benchmarks.md), subwords.\n"
+        ]
+    if quality.core_hours:
+        sections += [f"`make results`: {quality.core_hours:.1f} hours of a core, two at once.\n"]
     part_of = {_name(part.market, part.seed): part for part in parts}
     for name, rows in by_market(quality).items():
         sections.append(_section(name, Figures(rows), part_of.get(name), pictures.get(name, [])))
@@ -147,10 +153,25 @@ def _section(name: str, figures: Figures, part: Part | None, pictures: Sequence[
     aged = [n for n in models if any(figures.of(n, m) for m in ages)]
     if aged:
         lines += ["HR@10 by the age of what was learned:\n", _table(["", *(m.removeprefix("HR@10 at ") for m in ages)], [[n, *(_value(figures.of(n, m), interval=True) for m in ages)] for n in aged])]  # fmt: skip
+    if part and part.examples:
+        lines += _examples(part.examples)
     if part:
         fitted = [[f.model, f.setting, f"{f.fit_s:.1f}", f"{f.rank_s:.1f}"] for f in part.fitted]
         lines += [f"`{part.command}`, {part.date}, {part.machine}, revision {part.git_revision}\n", _table(["", "chosen on the log's last days", "fit, s", "rank, s"], fitted)]  # fmt: skip
     return "\n".join(lines)
+
+
+def _examples(ten: Sequence[Words]) -> list[str]:
+    lines = [f"Ten cases, drawn and not chosen: five that {list(ten[0].lists)[-1]} hit at ten, five that it missed. Simulated shoppers.\n"]  # fmt: skip
+    rows = []
+    for each in ten:
+        before = "<br>".join(each.seen)
+        lists = [
+            "; ".join(f"**{query}**" if query == each.next else query for query in queries)
+            for queries in each.lists.values()
+        ]
+        rows.append([before, f"{each.next} ({each.example.kind})", *lists])
+    return [*lines, _table(["newest behaviours", "then searched", *ten[0].lists], rows)]
 
 
 def _best(figures: Figures, models: Sequence[str], metric: str) -> str:

@@ -5,6 +5,7 @@ OUT/quality.json         rows of all parts, rows over several draws of a market,
 """
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from training.yardstick.bootstrap import Estimate, over_draws
+from training.yardstick.examples import Words
 from training.yardstick.metrics import PRIMARY
 
 GAIN = f"{PRIMARY} gain over best baseline"
@@ -90,6 +92,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     facts: tuple[Fact, ...]
     fitted: tuple[Fitted, ...]
     rows: tuple[Row, ...]
+    examples: tuple[Words, ...] = ()
+    """Of a simulated market: a real log's words may stand nowhere."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -109,6 +113,17 @@ class Quality(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...]
     parts: tuple[str, ...]
     """Files, in OUT/parts."""
+    core_hours: float = 0.0
+    """Of all steps of `make results`; 0: made otherwise."""
+
+
+def processor() -> str:
+    """What a part was made on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor"
+    )
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"
 
 
 def write_part(part: Part, out: Path) -> Path:
@@ -123,10 +138,11 @@ def read_parts(out: Path) -> list[Part]:
     return [msgspec.json.decode(path.read_bytes(), type=Part) for path in sorted((out / "parts").glob("*.json"))]
 
 
-def together(parts: Sequence[Part]) -> Quality:
+def together(parts: Sequence[Part], core_hours: float = 0.0) -> Quality:
     rows = tuple(row for part in parts for row in part.rows)
     every = (*rows, *over_all_draws(rows))
-    return Quality("quality", every, targets(parts, every), tuple(f"{_file_name(part)}.json" for part in parts))
+    names = tuple(f"{_file_name(part)}.json" for part in parts)
+    return Quality("quality", every, targets(parts, every), names, core_hours)
 
 
 def over_all_draws(rows: Sequence[Row]) -> list[Row]:

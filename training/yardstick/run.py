@@ -4,7 +4,6 @@ All know the log up to the begin of the test days, and no more; what happened si
 """
 
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,12 +24,13 @@ from training.rankers.model import ModelRanker
 from training.sample_files import read_cases
 from training.yardstick.ages import AGED, AGES_DAYS, hits_by_age
 from training.yardstick.bootstrap import DRAWS, Resamples
+from training.yardstick.examples import examples
 from training.yardstick.groups import facts as facts_of
 from training.yardstick.groups import groups
 from training.yardstick.judges import CategoryJudge, ClickJudge, TruthJudge, agreement
 from training.yardstick.lists import PLACES, asked
 from training.yardstick.measure import CEILING, Judged, Measured, measure
-from training.yardstick.results import PROMPT_TOKENS, VALID, Fact, Fitted, Part, Row
+from training.yardstick.results import PROMPT_TOKENS, VALID, Fact, Fitted, Part, Row, processor
 
 DAY_MS = 86_400_000
 TEST_DAYS = 2
@@ -107,6 +107,8 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Part:
         lists[CEILING] = oracle
 
     judges, facts = _judges(plan.market, known, cases, tell)
+    if models and (reach := models[0].reach(cases)) is not None:
+        facts["next query is on the model's allow-list"] = reach
     resamples_of = {"all": np.ones(len(cases), bool)} | groups(cases, known) | _days(cases, cut_ms)
     measured = measure(
         Judged(
@@ -137,7 +139,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Part:
         base=measured.base,
         command=_command(plan),
         date=datetime.now(UTC).date().isoformat(),
-        machine=f"{platform.machine()}, {platform.system()}, CPU",
+        machine=processor(),
         git_revision=git_revision(),
         cases=len(cases),
         shoppers=len({case.user for case in cases}),
@@ -148,6 +150,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Part:
         ),
         fitted=tuple(fitted),
         rows=tuple(rows),
+        examples=tuple(examples(cases, lists, models[0].name, (measured.base, models[0].name))) if models else (),
     )
 
 
