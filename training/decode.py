@@ -83,9 +83,12 @@ def greedy_ids(
             logits = steps.next(chosen)
 
 
+@torch.inference_mode()
 def kept_in_fp16(model: Decoder, tokenizer: Tokenizer, prompts: Sequence[list[int]]) -> float:
     """Share of the prompts whose greedy list stays the same to the token when the weights are rounded as a bundle stores them."""
-    rounded = deepcopy(model).half().float()
+    rounded = deepcopy(model)
+    for weights in rounded.parameters():  # buffers are made anew from the config and never rounded
+        weights.data = weights.data.half().float()
     lists = (greedy_ids(each, tokenizer, prompts) for each in (model, rounded))
     return sum(one == other for one, other in zip(*lists, strict=True)) / len(prompts)
 

@@ -99,7 +99,7 @@ def test_a_row_is_written_alike_alone_and_in_a_batch_that_shrinks(made, with_all
 
 def test_rounding_keeps_lists_and_is_seen_where_it_does_not(made, prompts, monkeypatch: pytest.MonkeyPatch):
     model, tokenizer = made
-    assert kept_in_fp16(model, tokenizer, prompts) > 0.5
+    assert kept_in_fp16(model, tokenizer, prompts) >= 0.4  # of a hundred random tokens each
     other = llama(tokenizer).eval()
     monkeypatch.setattr("training.decode.deepcopy", lambda _: other)
     assert kept_in_fp16(model, tokenizer, prompts) < 1
