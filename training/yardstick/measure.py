@@ -26,6 +26,8 @@ from training.yardstick.metrics import (
 from training.yardstick.results import GAIN_OVER_POPULARITY, gain_over_it
 from training.yardstick.similarity import WIDTH, embeddings
 
+ALL = "all"
+"""The split that is everybody: comparisons in other figures than the primary one are made there alone."""
 CEILING = "ceiling"
 """Not a contender: the law's own likeliest queries, which know the shopper's mind."""
 POPULARITY = "popularity"
@@ -54,7 +56,7 @@ class Judged:
     models: tuple[str, ...]
     """Contenders that are models; the others, but for CEILING, are baselines."""
     groups: Mapping[str, np.ndarray]
-    """Split -> mask over cases; `all` is one."""
+    """Split -> mask over cases; ALL is one."""
     extra: Mapping[str, Values] = field(default_factory=dict)
     judges: Sequence[CategoryJudge] = ()
     embeddings: Path | None = None
@@ -89,7 +91,8 @@ def measure(judged: Judged) -> Measurement:
         rows += _figures(split, means)
         if base:
             rows += _gains(split, means, base)
-        rows += _over_other_models(split, means, judged.models)
+        if split == ALL:
+            rows += _over_other_models(split, means, judged.models)
         for name in channels:
             both = _means(resamples, with_channel[name], mask)
             for budget in RESERVED:
@@ -120,7 +123,7 @@ def _figures(split: str, means: Mapping[str, _Columns]) -> list[Measured]:
 def _gains(split: str, means: Mapping[str, _Columns], base: str) -> list[Measured]:
     rows = []
     for name, of_name in means.items():
-        for metric in COMPARED:
+        for metric in COMPARED if split == ALL else (PRIMARY,):
             if name != base:
                 gain = of_name.means.difference(of_name.column[metric], means[base].means, means[base].column[metric])
                 rows.append(Measured(split, name, f"{metric} gain over best baseline", gain))

@@ -64,10 +64,17 @@ def write_pages(parts: Sequence[Part], out: Path, core_hours: float = 0.0) -> Qu
     from training.yardstick.plots import draw
 
     quality = together(parts, core_hours)
-    (out / "quality.json").write_bytes(msgspec.json.format(msgspec.json.encode(quality), indent=1) + b"\n")
+    (out / "quality.json").write_bytes(_by_lines(quality))
     pictures = {name: draw(rows, out, name) for name, rows in by_market(quality).items()}
     (out / "quality.md").write_text(page(quality, parts, pictures))
     return quality
+
+
+def _by_lines(quality: Quality) -> bytes:
+    """A line a row: there are thousands of them."""
+    rows = b",\n".join(map(msgspec.json.encode, quality.rows))
+    rest = msgspec.json.encode(msgspec.structs.replace(quality, rows=()))
+    return rest.replace(b'"rows":[]', b'"rows":[\n' + rows + b"\n]", 1) + b"\n"
 
 
 def by_market(quality: Quality) -> dict[str, list[Row]]:
@@ -113,10 +120,8 @@ def page(quality: Quality, parts: Sequence[Part], pictures: dict[str, list[str]]
         sections += [_table(["target", "value", "bound", ""], rows)]
     if found := findings(parts, quality.rows):
         table = [[str(f.number), f.expected, "<br>".join(f.figures), f.verdict] for f in found]
-        sections += ["What was expected before the first training ([decisions/0007](../decisions/0007-what-is-measured-before-it-is-trained.md)):\n", _table(["", "expected", "figures", ""], table)]  # fmt: skip
-        sections += [
-            "The ninth, of special tokens, is a benchmark: [results/benchmarks.md](benchmarks.md), subwords.\n"
-        ]
+        sections += ["What was expected before the first training (docs/decisions/0007):\n", _table(["", "expected", "figures", ""], table)]  # fmt: skip
+        sections += ["The ninth, of special tokens, is a benchmark: docs/results/benchmarks.md, subwords.\n"]
     if quality.core_hours:
         sections += [f"`make results`: {quality.core_hours:.1f} hours of a core, two at once.\n"]
     part_of = {_name(part.market, part.seed): part for part in parts}
