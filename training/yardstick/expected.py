@@ -1,6 +1,6 @@
 """What docs/decisions/0007 expected before the first training, and what became of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 from training.yardstick.bootstrap import Estimate
@@ -56,8 +56,13 @@ def findings(parts: Sequence[Part], rows: Sequence[Row]) -> list[Finding]:
     direct = {p.direct for p in parts if p.direct}
     judged = widest(rows)
 
-    def of(metric: str, markets: set[str], *models: str) -> list[Row]:
-        return [r for r in judged if r.metric == metric and r.market in markets and (not models or r.model in models)]
+    def of(metric: str, markets: set[str], models: Container[str] | None = None) -> list[Row]:
+        """None: of every contender."""
+        return [
+            row
+            for row in judged
+            if row.metric == metric and row.market in markets and (models is None or row.model in models)
+        ]
 
     def finding(number: int, expected: str, *evidence: tuple[Sequence[Row], Verdict]) -> Finding:
         pairs = [(row, verdict) for found, verdict in evidence for row in found]
@@ -70,11 +75,11 @@ def findings(parts: Sequence[Part], rows: Sequence[Row]) -> list[Finding]:
         )
 
     best_on_null = sorted(of(GAIN_OVER_POPULARITY, null), key=lambda row: -row.high)[:1]
-    covered = [row for judge in ("clicks", "truth") for row in of(f"{COVERED} ({judge}) gain over {EBR}", moving, *direct)]  # fmt: skip
-    ordered = [row for metric in ("HR@3", "NDCG@10") for row in of(gain_over_it(metric, "il-sft"), moving, "sft")]
-    alike = of(gain_over_it("HR@30", "il-sft"), moving, "sft")
+    covered = [row for judge in ("clicks", "truth") for row in of(f"{COVERED} ({judge}) gain over {EBR}", moving, direct)]  # fmt: skip
+    ordered = [row for metric in ("HR@3", "NDCG@10") for row in of(gain_over_it(metric, "il-sft"), moving, {"sft"})]
+    alike = of(gain_over_it("HR@30", "il-sft"), moving, {"sft"})
     made = [
-        finding(1, "the Direct model beats the best baseline on both laws", (of(GAIN, moving, *direct), above())),
+        finding(1, "the Direct model beats the best baseline on both laws", (of(GAIN, moving, direct), above())),
         finding(2, "on the null market nothing beats popularity", (best_on_null, below(0.01))),
         finding(
             3,
@@ -85,18 +90,18 @@ def findings(parts: Sequence[Part], rows: Sequence[Row]) -> list[Finding]:
         finding(
             4,
             "compressed prompts lose less than .01, with less than half of the tokens",
-            (of(gain_over_it(PRIMARY, "prompts-compressed"), moving, "prompts-plain"), above(-0.01)),
+            (of(gain_over_it(PRIMARY, "prompts-compressed"), moving, {"prompts-plain"}), above(-0.01)),
             (_shares(of(PROMPT_TOKENS, moving)), below(0.5)),
         ),
         finding(5, "the model covers categories better than the two-tower", (covered, above())),
-        finding(6, "an untrained SmolLM2 is below popularity", (of(GAIN_OVER_POPULARITY, moving, "zero-shot"), below())),
+        finding(6, "an untrained SmolLM2 is below popularity", (of(GAIN_OVER_POPULARITY, moving, {"zero-shot"}), below())),
         finding(
             7,
             "statistics of the last week lose by a week's age where the market moves, and less than .02 where it does not",
-            (of(LOST, moving, AGED), above()),
-            (of(LOST, still, AGED), between(-0.02, 0.02)),
+            (of(LOST, moving, {AGED}), above()),
+            (of(LOST, still, {AGED}), between(-0.02, 0.02)),
         ),
-        finding(8, "on the real log the blend loses less than .02 by the model", (of(BLENDED, real, *direct), above(-0.02))),
+        finding(8, "on the real log the blend loses less than .02 by the model", (of(BLENDED, real, direct), above(-0.02))),
     ]  # fmt: skip
     return [each for each in made if each.figures]
 

@@ -1,5 +1,7 @@
 """Verdicts on what was expected: by whole intervals, over all draws, and one figure against it is enough."""
 
+import msgspec
+
 from training.yardstick.expected import OPEN, REFUTED, SHOWN, findings
 from training.yardstick.report import page
 from training.yardstick.results import GAIN, GAIN_OVER_POPULARITY, Part, Quality, Row, gain_over_it, over_all_draws
@@ -67,6 +69,12 @@ def test_compressed_prompts_lose_nothing_for_less_than_half_of_the_tokens():
 
     assert verdicts([MISSIONS], gain, *tokens(90)) == {4: SHOWN}
     assert verdicts([MISSIONS], gain, *tokens(120)) == {4: REFUTED}
+
+
+def test_baselines_alone_say_nothing_of_a_model():
+    alone = msgspec.structs.replace(MISSIONS, direct="", models=())
+    ceiling, zero = row(MISSIONS.market, "ceiling", GAIN, 0.2, 0.3), row(MISSIONS.market, "zero-shot", GAIN_OVER_POPULARITY, -0.3, -0.2)  # fmt: skip
+    assert verdicts([alone], ceiling, zero) == {6: SHOWN}
 
 
 def test_orders_may_lose_a_hundredth_where_order_counts_and_are_alike_where_it_does_not():
