@@ -31,16 +31,17 @@ class Likely(NamedTuple):
     """Log-probability that the list begins with this query, and its gain."""
 
 
-class _Gains(NamedTuple):
-    """What is added to log-probabilities, by node of the trie."""
+class _Trie(NamedTuple):
+    """The allow-list's, and what is added to log-probabilities, by node."""
 
+    prefixes: Prefixes
     own: np.ndarray
     """Of a complete query."""
     best: np.ndarray
     """The highest of the complete queries at and below: so a beam's score is never below that of what it leads to."""
 
     @staticmethod
-    def of(prefixes: Prefixes, tokenizer: Tokenizer, gain: Mapping[str, float]) -> "_Gains":
+    def of(prefixes: Prefixes, tokenizer: Tokenizer, gain: Mapping[str, float]) -> "_Trie":
         own = np.full(len(prefixes.tokens), -np.inf)
         for node in prefixes.same:
             own[node] = gain.get(normalise(_text(prefixes, tokenizer, node)), 0.0) if gain else 0.0
@@ -48,7 +49,7 @@ class _Gains(NamedTuple):
         for node in range(len(best) - 1, 0, -1):  # children stand behind their parents
             above = prefixes.parent[node]
             best[above] = max(best[above], best[node])
-        return _Gains(own, best)
+        return _Trie(prefixes, own, best)
 
 
 class _Beams(NamedTuple):
@@ -78,19 +79,19 @@ def likeliest(
 
     `gain` is added to a query's log-probability (`recency.late_gain`), by normal form; 0 where it names none.
     """
-    gains = _Gains.of(prefixes, tokenizer, gain)
+    trie = _Trie.of(prefixes, tokenizer, gain)
     encoded = [encoding.ids for encoding in tokenizer.encode_batch(list(prompts))]
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        found = _of_batch(model, [encoded[i] for i in rows], prefixes, gains, count, beams, token_id(tokenizer, PAD))
+        found = _of_batch(model, [encoded[i] for i in rows], trie, count, beams, token_id(tokenizer, PAD))
         for i, complete in zip(rows, found, strict=True):
             yield i, [Likely(_text(prefixes, tokenizer, node), log_p) for log_p, node in complete]
 
 
 @torch.inference_mode()
 def _of_batch(
-    model: Decoder, prompts: Sequence[list[int]], prefixes: Prefixes, gains: _Gains, count: int, most: int, pad: int
+    model: Decoder, prompts: Sequence[list[int]], trie: _Trie, count: int, most: int, pad: int
 ) -> list[list[tuple[float, int]]]:
     """For each prompt (log-probability, node) of its best complete queries."""
     longest, size = max(map(len, prompts)), len(prompts)
@@ -109,8 +110,8 @@ def _of_batch(
     complete: list[list[tuple[float, int]]] = [[] for _ in prompts]
     depth = 0
     while True:
-        _finish(beams, log_p, prefixes, gains, complete, count)
-        beams, tokens = _grown(beams, log_p, prefixes, gains, complete, count, most)
+        _finish(beams, log_p, trie, complete, count)
+        beams, tokens = _grown(beams, log_p, trie, complete, count, most)
         if not len(beams.row):
             return complete
         width, slots = int(beams.place.max()) + 1, beams.above.shape[1]
@@ -141,47 +142,36 @@ def _forward(
     return functional.log_softmax(logits.float(), dim=-1).numpy()
 
 
-def _finish(
-    beams: _Beams,
-    log_p: np.ndarray,
-    prefixes: Prefixes,
-    gains: _Gains,
-    complete: list[list[tuple[float, int]]],
-    count: int,
-) -> None:
+def _finish(beams: _Beams, log_p: np.ndarray, trie: _Trie, complete: list[list[tuple[float, int]]], count: int) -> None:
     """Beams that stand on a complete query: it is followed by a separator or the end."""
-    at = [i for i, node in enumerate(beams.node.tolist()) if node in prefixes.same]
-    ends = np.logaddexp(*(log_p[beams.row[at], beams.place[at], token] for token in (prefixes.separator, prefixes.end)))
+    at = [i for i, node in enumerate(beams.node.tolist()) if node in trie.prefixes.same]
+    ends = np.logaddexp(
+        *(log_p[beams.row[at], beams.place[at], token] for token in (trie.prefixes.separator, trie.prefixes.end))
+    )
     touched = set()
     for i, end in zip(at, ends.tolist(), strict=True):
         node = int(beams.node[i])
-        complete[beams.row[i]].append((float(beams.log_p[i] + end + gains.own[node]), node))
+        complete[beams.row[i]].append((float(beams.log_p[i] + end + trie.own[node]), node))
         touched.add(int(beams.row[i]))
     for row in touched:
         best: dict[int, tuple[float, int]] = {}
         for score, node in sorted(complete[row], reverse=True):  # of those that count as the same, the likelier
-            best.setdefault(min(prefixes.same[node]), (score, node))
+            best.setdefault(min(trie.prefixes.same[node]), (score, node))
         complete[row] = list(best.values())[:count]
 
 
 def _grown(
-    beams: _Beams,
-    log_p: np.ndarray,
-    prefixes: Prefixes,
-    gains: _Gains,
-    complete: list[list[tuple[float, int]]],
-    count: int,
-    most: int,
+    beams: _Beams, log_p: np.ndarray, trie: _Trie, complete: list[list[tuple[float, int]]], count: int, most: int
 ) -> tuple[_Beams, np.ndarray]:
     """The `most` best continuations of each prompt that can still come among its best queries, and their tokens."""
-    spans = [prefixes.children(node) for node in beams.node.tolist()]
+    spans = [trie.prefixes.children(node) for node in beams.node.tolist()]
     widths = [last - first for first, last in spans]
     parent = np.repeat(np.arange(len(spans)), widths)
     nodes = np.concatenate([np.arange(first, last) for first, last in spans]) if spans else np.zeros(0, dtype=np.int64)
-    tokens = prefixes.tokens[nodes]
+    tokens = trie.prefixes.tokens[nodes]
     row = beams.row[parent]
     grown = beams.log_p[parent] + log_p[row, beams.place[parent], tokens]
-    scores = grown + gains.best[nodes]
+    scores = grown + trie.best[nodes]
     floor = np.array([found[-1][0] if len(found) == count else -np.inf for found in complete])
     order = np.lexsort((-scores, row))
     starts = np.searchsorted(row[order], np.arange(len(complete)))
