@@ -10,7 +10,19 @@ import msgspec
 import pytest
 
 from tests.training.yardstick.small_log import rows, write
-from training.results import DIRECT, ROOT, Failed, Step, parts_of, work_through
+from training.results import (
+    DIRECT,
+    FULL,
+    ROOT,
+    SMALL,
+    Failed,
+    Market,
+    MarketChain,
+    Step,
+    markets,
+    parts_of,
+    work_through,
+)
 from training.yardstick.results import Quality
 
 MARKET, STILL = "missions-1", "missions-1-still"
@@ -82,6 +94,28 @@ def test_a_step_that_a_killed_run_left_behind_is_waited_for(tmp_path: Path) -> N
         left_behind.wait()
     with pytest.raises(Failed, match="slow ended with 1"):
         work_through(Chain(), 0.0)
+
+
+def test_every_market_of_the_decision_is_there_once() -> None:
+    names = [market.name for market in markets(FULL)]
+    drawn = [f"{law}-{seed}" for law in ("habits", "missions") for seed in (2, 3, 4)]
+    assert sorted(names) == sorted([*drawn, "missions-2-null", "missions-2-still"])
+    assert [market.name for market in markets(FULL) if market.ablations] == ["missions-2", "habits-2"]
+
+
+def test_the_judged_model_stands_first_and_each_arm_brings_its_allow_list(tmp_path: Path) -> None:
+    chain = MarketChain(Market("missions", 2, ablations=True), FULL, tmp_path)
+    steps = list(chain.steps())
+    assert chain.models[0][0] == DIRECT
+    assert len({step.makes for step in steps}) == len(steps), "a step that makes what another makes would be left out"
+    assert [step.makes.parent for step in steps if step.words[0] == "cp"] == [bundle for _, bundle in chain.models]
+
+
+def test_a_step_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
+    chain = MarketChain(Market("no such law", 2), SMALL, tmp_path)
+    with pytest.raises(Failed, match=r"simulate ended with .*logs/simulate.log"):
+        work_through(chain, 0.0)
+    assert "no such law" in (chain.at / "logs" / "simulate.log").read_text()
 
 
 def test_without_a_log_the_committed_figures_of_one_stand_there() -> None:
