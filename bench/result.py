@@ -34,6 +34,7 @@ TARGETS: Mapping[str, Mapping[str, str]] = {
     "rebuild": {"s_per_million_events": "<= 150"},
     "trigger": {"hits_kept": ">= 0.95", "lists_share": "<= 0.25"},
     "archive": {"bytes_per_event": "<= 90", "events_per_s": ">= 50000", "live_share_lost": "<= 0.1"},
+    "simulate": {"minutes": "<= 10", "gib": "<= 2", "clicked_pages": ">= 30000"},
     "subwords": {"loss_saved_lower": ">= 0"},
     "sft": {"to_trainer_default": ">= 1.3", "to_trainer_grouped": ">= 1.0"},
 }
