@@ -244,9 +244,8 @@ def work_through(chain: Chain, begun: float) -> None:
     for each in chain.steps():
         if each.makes.exists():
             continue
-        each.makes.parent.mkdir(parents=True, exist_ok=True)
         log = chain.at / "logs" / f"{each.name.replace(' ', '-').replace(':', '')}.log"
-        log.parent.mkdir(exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
         words = list(each.words) if each.words[0] == "cp" else [sys.executable, "-m", "cli", *each.words]
         started = time.monotonic()
         with log.open("a") as output:

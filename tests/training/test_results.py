@@ -79,7 +79,7 @@ def test_a_step_that_a_killed_run_left_behind_is_waited_for(tmp_path: Path) -> N
         name, at = "market", tmp_path
 
         def steps(self) -> Iterator[Step]:
-            yield Step("slow", ("cp", "a", "b"), tmp_path / "made")
+            yield Step("slow", ("cp", "a", "b"), tmp_path / "made" / "card.json")
 
     log = tmp_path / "logs" / "slow.log"
     log.parent.mkdir()
@@ -94,6 +94,7 @@ def test_a_step_that_a_killed_run_left_behind_is_waited_for(tmp_path: Path) -> N
         left_behind.wait()
     with pytest.raises(Failed, match="slow ended with 1"):
         work_through(Chain(), 0.0)
+    assert not (tmp_path / "made").exists(), "a training that finds its bundle's folder takes it for finished"
 
 
 def test_every_market_of_the_decision_is_there_once() -> None:
