@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    samples, held_out, seeds = (20, 4, 1) if options.small else (120, 12, 3)
+    samples, held_out, seeds = (20, 4, 1) if options.small else (60, 12, 3)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         texts = texts_of_market(Path(folder), *((60, 20) if options.small else (400, 24)), options.seed)
