@@ -2,6 +2,7 @@
 their cases, and every contender is read on the same resamples, so that a difference has its own, narrower interval.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -82,8 +83,8 @@ def over_draws(estimates: list[Estimate]) -> Estimate:
     values = np.array([each.value for each in estimates])
     errors = np.array([(each.high - each.low) / (2 * 1.96) for each in estimates])
     n = len(values)
-    within = float(np.sqrt((errors**2).sum())) / n
-    among = float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else 0.0
+    within = math.sqrt((errors**2).sum()) / n
+    among = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
     half = max(1.96 * within, STUDENT.get(n - 1, 1.96) * among)
     mean = float(values.mean())
     return Estimate(mean, mean - half, mean + half)

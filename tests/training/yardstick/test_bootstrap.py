@@ -66,3 +66,4 @@ def test_several_markets_have_the_wider_of_two_intervals():
     assert (alike.low, alike.high) == (pytest.approx(0.49), pytest.approx(0.51))
     apart = over_draws([Estimate(v, v - 0.001, v + 0.001) for v in (0.4, 0.5, 0.6)])
     assert apart.low == pytest.approx(0.5 - 4.30 * 0.1 / np.sqrt(3))
+    assert {type(each) for each in apart} == {float}, "a page's JSON takes no other"
