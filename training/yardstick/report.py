@@ -116,12 +116,14 @@ def page(quality: Quality, parts: Sequence[Part], pictures: dict[str, list[str]]
         "it says nothing about a real shop. What a real log says: docs/real-log.md.\n",
     ]
     if quality.targets:
-        rows = [[t.name, f"{t.value:.4f}", t.bound, "met" if t.met else "missed"] for t in quality.targets]
+        rows = [[t.name, f"{t.value:.4f}", t.bound, "met" if t.met else f"missed: {t.cause}"] for t in quality.targets]
         sections += [_table(["target", "value", "bound", ""], rows)]
     if found := findings(parts, quality.rows):
         table = [[str(f.number), f.expected, "<br>".join(f.figures), f.verdict] for f in found]
         sections += ["What was expected before the first training (docs/decisions/0007):\n", _table(["", "expected", "figures", ""], table)]  # fmt: skip
-        sections += ["The ninth, of special tokens, is a benchmark: docs/results/benchmarks.md, subwords.\n"]
+        sections += [
+            "The ninth, of special tokens, is a benchmark: docs/results/benchmarks.md, subwords. Why something was refuted or not decided: docs/decisions/0011.\n"
+        ]
     if quality.core_hours:
         sections += [f"`make results`: {quality.core_hours:.1f} hours of a core, two at once.\n"]
     part_of = {_name(part.market, part.seed): part for part in parts}

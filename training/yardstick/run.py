@@ -231,5 +231,5 @@ def _name(market: MarketFacts, plan: Plan) -> str:
 
 def _command(plan: Plan) -> str:
     parts = ["aigq evaluate", str(plan.market.name), *(["--samples", plan.samples.name] if plan.samples else [])]
-    parts += [f"--model {f'{name}=' if name else ''}{path}" for path, name in plan.models]
+    parts += [f"--model {f'{name}=' if name else ''}{path.parent.name}/{path.name}" for path, name in plan.models]
     return " ".join([*parts, f"--shoppers {plan.shoppers}" if plan.shoppers else ""]).strip()
