@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--model", default="aigq-small")
     parser.add_argument("--seed", type=int, default=101)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("kafka").setLevel(logging.WARNING)
     speed = speeds(options, *(1, 60) if options.small else (2, 3_000))
     growth = grow(300 if options.small else 10_000, 1 if options.small else 3)

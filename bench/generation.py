@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--model", default="aigq-small")
     parser.add_argument("--seed", type=int, default=101)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("kafka").setLevel(logging.WARNING)
     served = latest(options.models, options.model)
     if served is None:

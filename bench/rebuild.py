@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="prove that it runs: short, no figures to quote")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("kafka").setLevel(logging.WARNING)
     stream = Stream(*(30_000, 3_000) if options.small else (1_000_000, 100_000), options.seed)
     with servers() as at:

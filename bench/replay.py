@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=0, help="rounds (default 2)")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("kafka").setLevel(logging.WARNING)
     stream = Stream(*(30_000, 3_000) if options.small else (1_000_000, 100_000), options.seed)
     rounds = options.rounds or 2

@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=101)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
     shoppers, days, samples, rounds = (60, 20, 60, 1) if options.small else (1_000, 24, 2_000, 4)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:

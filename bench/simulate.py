@@ -52,7 +52,7 @@ def play(law: str, shoppers: int, days: int, seed: int, out: Path) -> dict[str, 
             child.wait(LOOK_S)
     minutes = (time.monotonic() - begun) / 60
     if child.returncode:
-        raise subprocess.CalledProcessError(child.returncode, words[:2])
+        raise subprocess.CalledProcessError(child.returncode, words)
     counts = read_market(out).counts
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return {

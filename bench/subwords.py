@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=101)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
     samples, held_out, seeds = (20, 4, 1) if options.small else (60, 12, 3)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
