@@ -9,7 +9,8 @@ from training.yardstick.measure import CEILING
 from training.yardstick.metrics import PRIMARY
 from training.yardstick.results import Row
 
-GROUPS = ("warm", "tail", "cold")
+GROUPS = {"warm": "s", "tail": "^", "cold": "v", "one category": "s", "all categories": "^"}
+"""Marker of each; the last two are a real log's."""
 GREY, BLUE = "#8a8f98", "#2864b4"
 
 
@@ -41,11 +42,11 @@ def _hits(plt: Any, rows: Sequence[Row]) -> Any:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.6 + 0.24 * len(models)), sharey=True)
     for place, model in enumerate(models):
         _dot(left, of["all", model], place, GREY if model == CEILING else BLUE, "o")
-        for group, marker in zip(GROUPS, "s^v", strict=True):
+        for group, marker in GROUPS.items():
             if (group, model) in of:
                 right.plot(of[group, model].value, place, marker, color=BLUE, ms=4, label=group if not place else None)
     left.set_yticks(range(len(models)), models)
-    left.set_xlabel(f"{PRIMARY}, 95 % interval over shoppers")
+    left.set_xlabel(f"{PRIMARY}, 95 % interval")
     right.set_xlabel(f"{PRIMARY} by group")
     if right.get_legend_handles_labels()[0]:
         right.legend(frameon=False)
@@ -64,16 +65,15 @@ def _ages(plt: Any, rows: Sequence[Row]) -> Any:
     if not found:
         return None
     figure, axes = plt.subplots(figsize=(4.5, 2.6))
-    for model, points in found.items():
+    for place, (model, points) in enumerate(found.items()):
         points.sort()
         bars = [[e.value - e.low for _, e in points], [e.high - e.value for _, e in points]]
-        axes.errorbar(
-            [age for age, _ in points], [e.value for _, e in points], bars, marker="o", ms=3, lw=1, label=model
-        )
+        beside = [age + place * 0.2 for age, _ in points]  # or one interval hides the other
+        axes.errorbar(beside, [e.value for _, e in points], bars, marker="o", ms=3, lw=1, label=model)
     axes.set_xlabel("days since the statistics ended")
     axes.set_ylabel(PRIMARY)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
