@@ -24,6 +24,7 @@ import numpy as np
 from confluent_kafka import Producer
 
 from bench import freshness, generation, paired
+from bench.progress import show_progress
 from bench.result import ROOT, Target, write
 from bench.servers import Servers, servers
 from inference.model_versions import latest
@@ -59,8 +60,7 @@ def main() -> None:
     parser.add_argument("--model", default="aigq-small")
     parser.add_argument("--seed", type=int, default=101)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    show_progress()
     speed = speeds(options, *(1, 60) if options.small else (2, 3_000))
     growth = grow(300 if options.small else 10_000, 1 if options.small else 3)
     seconds, rounds = (10, 1) if options.small else (40, 2)

@@ -8,7 +8,6 @@ import argparse
 import logging
 import shutil
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import redis
 from bench import paired
 from bench.events import Stream, produce
 from bench.peers.environment import run_peer
+from bench.progress import show_progress
 from bench.result import Target, write
 from bench.servers import Servers, servers
 from bench.stopwatch import Measured
@@ -44,8 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=0, help="rounds of all four (default 6)")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    show_progress()
     scale = 10 if options.small else 1
     rounds = options.rounds or (2 if options.small else 6)
     paired_stream = Stream(200_000 // scale, 20_000 // scale, options.seed)

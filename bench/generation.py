@@ -18,6 +18,7 @@ import msgspec
 import psutil
 
 from bench import paired
+from bench.progress import show_progress
 from bench.result import ROOT, Target, write
 from bench.servers import Servers, servers
 from bench.watched_job import POLL_S, watch
@@ -47,8 +48,7 @@ def main() -> None:
     parser.add_argument("--model", default="aigq-small")
     parser.add_argument("--seed", type=int, default=101)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    show_progress()
     served = latest(options.models, options.model)
     if served is None:
         sys.exit(f"no model is promoted in {options.models}/{options.model}; docs/training.md tells how one is made")

@@ -6,12 +6,12 @@ start to its end.
 
 import argparse
 import logging
-import sys
 import time
 
 from confluent_kafka import Producer
 
 from bench.events import Stream, produce, shopper_events
+from bench.progress import show_progress
 from bench.result import ROOT, Target, write
 from bench.servers import Servers, servers
 from local import process
@@ -31,8 +31,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="prove that it runs: short, no figures to quote")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    show_progress()
     stream = Stream(*(30_000, 3_000) if options.small else (1_000_000, 100_000), options.seed)
     with servers() as at:
         create_topics(at.kafka.bootstrap, ("rebuilt",), partitions=4)

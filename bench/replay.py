@@ -7,7 +7,6 @@ The live path is the nearline job's track stage, which also reads a backlog like
 import argparse
 import logging
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import redis
 
 from bench import paired
 from bench.events import Stream, produce
+from bench.progress import show_progress
 from bench.result import ROOT, Target, write
 from bench.servers import Servers, servers
 from bench.watched_job import Watched, watch
@@ -33,8 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=0, help="rounds (default 2)")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("kafka").setLevel(logging.WARNING)
+    show_progress()
     stream = Stream(*(30_000, 3_000) if options.small else (1_000_000, 100_000), options.seed)
     rounds = options.rounds or 2
     with servers() as at:

@@ -82,7 +82,9 @@ def write(name: str, figures: Mapping[str, Any], targets: list[Target], seed: in
     }
     path = (SMALL_RESULTS if small else RESULTS) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    writing = path.with_name(f"{path.name}.{os.getpid()}")
+    writing.write_text(json.dumps(result, indent=2) + "\n")
+    writing.replace(path)  # whole at any instant: two small runs may write the same file
     for target in targets:
         verdict = "met" if target.met else f"MISSED: {target.cause}"
         print(f"{name}.{target.name} = {target.value:.4g} ({target.bound}) {verdict}", flush=True)

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Qwen3ForCausalLM, Trainer, TrainingArguments
 
 from bench import paired
+from bench.progress import show_progress
 from bench.result import TARGETS, Target, write
 from inference.vocabulary import PAD, token_id, train_tokenizer
 from simulation.market_folder import START_MS, MarketFacts
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=101)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
+    show_progress()
     shoppers, days, samples, rounds = (60, 20, 60, 1) if options.small else (1_000, 24, 2_000, 4)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:

@@ -43,9 +43,10 @@ def main() -> None:
 
 
 def play(law: str, shoppers: int, days: int, seed: int, out: Path) -> dict[str, Any]:
-    words = ("--law", law, "--shoppers", shoppers, "--days", days, "--seed", seed, "--out", out)
+    asked = ("--law", law, "--shoppers", shoppers, "--days", days, "--seed", seed, "--out", out)
+    words = [sys.executable, "-m", "cli", "simulate", *map(str, asked)]
     begun, most = time.monotonic(), 0
-    child = psutil.Popen([sys.executable, "-m", "cli", "simulate", *map(str, words)], cwd=ROOT)
+    child = psutil.Popen(words, cwd=ROOT)
     while child.poll() is None:
         most = max(most, sum(held(child)))
         with contextlib.suppress(psutil.TimeoutExpired):

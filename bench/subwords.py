@@ -8,7 +8,6 @@ A decoder of our own has no old words to start from.
 import argparse
 import logging
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import training  # noqa: F401  (before torch: see its docstring)
 import torch
 
 from bench.paired import Interval, mean_interval
+from bench.progress import show_progress
 from bench.result import TARGETS, Target, write
 from bench.sft import texts_of_market
 from training.base_model import SMOLLM2, open_base, with_lora
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=101)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
+    show_progress()
     samples, held_out, seeds = (20, 4, 1) if options.small else (60, 12, 3)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:

@@ -125,7 +125,9 @@ def page(quality: Quality, parts: Sequence[Part], pictures: dict[str, list[str]]
             "The ninth, of special tokens, is a benchmark: docs/results/benchmarks.md, subwords. Why something was refuted or not decided: docs/decisions/0011.\n"
         ]
     if quality.core_hours:
-        sections += [f"`make results`: {quality.core_hours:.1f} hours of a core, two at once.\n"]
+        sections += [
+            f"`make results`: {quality.core_hours:.1f} hours of a core in its steps, two at once; what a killed run threw away is not in it.\n"
+        ]
     part_of = {_name(part.market, part.seed): part for part in parts}
     for name, rows in by_market(quality).items():
         sections.append(_section(name, Figures(rows), part_of.get(name), pictures.get(name, [])))
