@@ -14,11 +14,11 @@ import msgspec
 
 from interest import FOLD_VERSION, TriggerPolicy
 from pipelines import worker
-from pipelines.move_name import copy_lists, fence, held
+from pipelines.move_name import copy_lists, fence, held, point_held
 from pipelines.operation import running
 from pipelines.options import NearlineSettings
 from store.client import Applied, NamespaceMeta, Request, ShopperStore, StoreError, Wanted
-from store.namespaces import Namespaces
+from store.namespaces import Mover, Namespaces
 from transforms.place_states import place_states
 
 LOG = logging.getLogger(__name__)
@@ -76,12 +76,14 @@ def adopt(settings: NearlineSettings, live: ShopperStore) -> str:
     meta = wanted_meta(settings, live)
     names = Namespaces(live.calls)
     with running(live, "adopt", AdoptAsked(meta.shards, meta.fold_version, meta.policy)) as run:
+        mover = Mover(run.id)
         if meta == live.pinned():  # also where a try before died at its very end: jobs wait for what it held
             if names.moving(live.name) == run.id:
-                names.release(live.name)
+                names.take(live.name, mover)
+                names.release(live.name, mover)
             run.save(note=f"{live.namespace!r} is pinned to exactly this: nothing is left to do, nobody was stopped")
             return run.id
-        with held(names, live.name, run.id):
+        with held(names, live.name, mover):
             # Again, now that nobody else moves the name: a try before may have come to its end.
             old = worker.new_store(replace(settings, shards=0), names.pointed_to(live.name))
             pinned = old.pinned()
@@ -98,7 +100,7 @@ def adopt(settings: NearlineSettings, live: ShopperStore) -> str:
             run.note(checkpoint=fresh_name, now=True)
             fresh = worker.new_store(replace(settings, shards=meta.shards), fresh_name)
             copied = _copy(old, fresh, meta)
-            names.point(live.name, fresh.namespace)
+            point_held(names, live.name, fresh, old, mover)
             run.save(counts=copied, note=f"`aigq drop {old.namespace}` removes the old one")
         return run.id
 

@@ -17,24 +17,27 @@ from itertools import islice
 
 from schemas import QueryRun
 from store.client import ShardSave, ShopperStore, Stage, StoreError
-from store.namespaces import MOVING_MS, Namespaces
+from store.namespaces import MOVING_MS, Mover, Namespaces
 from transforms.fire_due import fire_all_due
 
 LOG = logging.getLogger(__name__)
-WRITERS: tuple[Stage, ...] = ("track", "generate", "backfill", "regenerate", "redrive")
+WRITERS: tuple[Stage, ...] = ("track", "generate", "backfill", "regenerate", "redrive", "rebuild")
 AT_ONCE = 200
 """Entries of lists that are put back in one call."""
 
 
 @contextmanager
-def held(names: Namespaces, name: str, mover: str) -> Iterator[None]:
+def held(names: Namespaces, name: str, mover: Mover) -> Iterator[None]:
     """Holds a name while it is moved. Raises NamespaceInUse where another command holds it."""
     names.take(name, mover)
     ended = threading.Event()
 
     def renew() -> None:
         while not ended.wait(MOVING_MS / 3000):
-            names.keep(name, mover)
+            try:
+                names.keep(name, mover)
+            except StoreError as error:  # whoever moves the name asks once more before it does
+                LOG.warning("%s", error)
 
     thread = threading.Thread(target=renew, name=f"hold-{name}", daemon=True)
     thread.start()
@@ -43,15 +46,28 @@ def held(names: Namespaces, name: str, mover: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        names.release(name)
+        names.release(name, mover)
 
 
-def move_name(name: str, new: ShopperStore, mover: str, stage: Stage, read_level: Callable[[], object]) -> int:
+def point_held(names: Namespaces, name: str, new: ShopperStore, old: ShopperStore, mover: Mover) -> None:
+    """Moves the name that `mover` holds. Raises HoldLost, NamespaceInUse where it holds it no more."""
+    names.keep(name, mover)
+    names.point(name, new.namespace)
+    if old.pinned():
+        # Whoever began to write to the old namespace in spite of the hold (this process or the store stood still for too long)
+        # starts again in the new one; a version that was revoked in these seconds is so there, too.
+        names.count_move(name)
+        fence(old)
+        for version in old.revoked():
+            new.revoke(version)
+
+
+def move_name(name: str, new: ShopperStore, operation: str, stage: Stage, read_level: Callable[[], object]) -> int:
     """Moves `name` to the namespace of `new`, which this process writes in `stage`. Returns how many lists were copied.
 
-    mover: id of the operation. read_level: reads `new` to the end that the log has now.
+    operation: its id. read_level: reads `new` to the end that the log has now.
     """
-    names = Namespaces(new.calls)
+    names, mover = Namespaces(new.calls), Mover(operation)
     with held(names, name, mover):
         old = ShopperStore(new.calls.url, name, cluster=new.calls.cluster)
         if old.namespace == new.namespace:
@@ -59,16 +75,16 @@ def move_name(name: str, new: ShopperStore, mover: str, stage: Stage, read_level
         pinned = old.pinned()
         if pinned:
             fence(old)
-            LOG.info("%s: the writers of %r are fenced; readers go on", mover, old.namespace)
+            LOG.info("%s: the writers of %r are fenced; readers go on", operation, old.namespace)
         read_level()
         if pinned:
             check_level(old, new)
             _pass_time_on(old, new)
         fire_all_due(new, stage, requests=True)  # so that copied lists answer them, not a generation
         copied = copy_lists(old, new, stage) if pinned else 0
-        names.point(name, new.namespace)
+        point_held(names, name, new, old, mover)
         LOG.info(
-            "%s: %r stands for %r now (was %r); %d lists copied", mover, name, new.namespace, old.namespace, copied
+            "%s: %r stands for %r now (was %r); %d lists copied", operation, name, new.namespace, old.namespace, copied
         )
     return copied
 
@@ -109,20 +125,34 @@ def _pass_time_on(old: ShopperStore, new: ShopperStore) -> None:
 
 
 def copy_lists(old: ShopperStore, new: ShopperStore, stage: Stage) -> int:
-    """The lists of one namespace into another, and which model versions are revoked. Returns how many were stored."""
+    """The lists of one namespace into another, and what speaks against lists. Returns how many were stored."""
+    revoked = copy_refusals(old, new, stage)
+    return sum(restore(new, old.scan_runs(), revoked, stage))
+
+
+def copy_refusals(old: ShopperStore, new: ShopperStore, stage: Stage) -> frozenset[str]:
+    """Which model versions are revoked (returned) and who was erased holds in the new namespace, too: the log may have forgotten."""
     revoked = old.revoked()
     for version in revoked:
         new.revoke(version)
-    return sum(restore(new, old.scan_runs(), revoked, stage))
+    for erased in old.scan_erased():
+        new.erase(stage, erased)
+    return revoked
 
 
 def restore(
     new: ShopperStore, lists: Iterable[tuple[str, Sequence[QueryRun]]], revoked: frozenset[str], stage: Stage
 ) -> Iterator[int]:
-    """Puts lists back, those of revoked versions left out. A shopper may come many times. Yields how many were stored."""
+    """Puts lists back, oldest first where they are of a topic. Left out: those of revoked versions, and those that a later one has
+    replaced (a bad model's, made again). A shopper may come many times. Yields how many were stored."""
     entries = iter(lists)
     while batch := list(islice(entries, AT_ONCE)):
         kept: dict[str, list[QueryRun]] = {}
+        replaced: dict[str, set[str]] = {}
         for user, runs in batch:
-            kept.setdefault(user, []).extend(run for run in runs if run.model_version not in revoked)
-        yield new.restore(stage, {user: runs for user, runs in kept.items() if runs})
+            for run in runs:
+                if run.replaces:
+                    replaced.setdefault(user, set()).update(run.replaces)
+                if run.model_version not in revoked:
+                    kept.setdefault(user, []).append(run)
+        yield new.restore(stage, kept, replaced)

@@ -17,7 +17,7 @@ import msgspec
 
 from interest import FOLD_VERSION
 from pipelines import worker
-from pipelines.move_name import move_name, restore
+from pipelines.move_name import copy_refusals, move_name, restore
 from pipelines.nearline import read_settings
 from pipelines.operation import Running, running
 from pipelines.options import NearlineSettings
@@ -182,9 +182,7 @@ def _shards(settings: NearlineSettings, held: NamespaceMeta | None) -> int:
 
 def _put_lists_back(run: Running, settings: NearlineSettings, live: ShopperStore, fresh: ShopperStore) -> int:
     fresh.begin("rebuild")
-    revoked, put_back = live.revoked(), 0
-    for version in revoked:
-        fresh.revoke(version)
+    revoked, put_back = copy_refusals(live, fresh, "rebuild"), 0
     sources: list[Iterable[tuple[str, Sequence[QueryRun]]]] = [live.scan_runs()] if live.pinned() else []
     if settings.results_topic:
         sources.append(stored_lists(replace(read_settings(settings), topic=settings.results_topic)))

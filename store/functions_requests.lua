@@ -37,20 +37,32 @@ register('want', function(k, argv, keys)
   return answers
 end)
 
--- restore: KEYS shard, runs, tombstone. ARGV stage, epoch, outcomes kept, user, runs kept, TTL, then (as-of, promotion, run id,
--- blob): lists made before, of another namespace or an archive, take their places among those that are stored. A waiting
--- request that they answer ends. Returns 'restored' and how many of them are stored now.
+-- restore: KEYS shard, runs, tombstone. ARGV stage, epoch, outcomes kept, user, runs kept, TTL, n, then n of (as-of, promotion,
+-- run id, blob), then run ids: lists made before, of another namespace or an archive, take their places among those that are
+-- stored; those that another one has replaced (the run ids at the end) take none and go. A waiting request that they answer ends.
+-- Returns 'restored' and how many of them are stored now.
 register('restore', function(k, argv, keys)
   local kept, user, runs_kept, ttl = argv[3], argv[4], natural(argv[5], 'runs kept'), natural(argv[6], 'TTL')
+  local past = 8 + 4 * natural(argv[7], 'number of runs')
   natural(kept, 'outcomes kept')
-  if runs_kept < 1 or ttl < 1 or (#argv - 6) % 4 ~= 0 then
+  if runs_kept < 1 or ttl < 1 or #argv < past - 1 then
     fail('restore: runs kept or TTL is 0, or a run is not whole')
   end
-  local runs, restored = parse_runs(redis.call('GET', keys[11]) or ''), {}
+  local replaced, restored, runs, gone = {}, {}, {}, false
+  for i = past, #argv do
+    replaced[argv[i]] = true
+  end
+  for _, run in ipairs(parse_runs(redis.call('GET', keys[11]) or '')) do
+    if replaced[run.run_id] then
+      gone = true
+    else
+      runs[#runs + 1] = run
+    end
+  end
   local erased = natural(redis.call('GET', keys[12]) or '0', 'stored tombstone')
-  for i = 7, #argv, 4 do
+  for i = 8, past - 1, 4 do
     local as_of, promotion, run_id = natural(argv[i], 'as-of'), natural(argv[i + 1], 'promotion'), word(argv[i + 2], 'run id')
-    local place, taken = 1, as_of <= erased
+    local place, taken = 1, as_of <= erased or replaced[run_id]
     for at = #runs, 1, -1 do
       if runs[at].as_of == as_of and not taken then
         taken = runs[at].promotion >= promotion
@@ -74,7 +86,9 @@ register('restore', function(k, argv, keys)
     held[runs[i].run_id] = true
     stored = stored + (restored[runs[i].run_id] and 1 or 0)
   end
-  if stored > 0 then
+  if #runs == 0 then
+    redis.call('DEL', keys[11])
+  elseif stored > 0 or gone then
     redis.call('SET', keys[11], runs_value(runs, runs_kept, {}), 'PX', argv[6])
   end
   if waiting and runs[1] and runs[1].as_of >= tonumber(waiting.as_of) then
@@ -82,4 +96,28 @@ register('restore', function(k, argv, keys)
     ended(k, kept, held[waiting.run_id] and 'published' or 'conflated', user, waiting)
   end
   return { 'restored', stored }
+end)
+
+-- erase: KEYS shard, tombstone, runs. ARGV stage, epoch, outcomes kept, user, erased at, TTL of the tombstone, TTL of runs: an
+-- erasure that another namespace knows of. Lists and requests from before it go.
+register('erase', function(k, argv, keys)
+  local kept, user, tombstone = argv[3], argv[4], keys[11]
+  natural(kept, 'outcomes kept')
+  local erased = math.max(natural(argv[5], 'erased at'), natural(redis.call('GET', tombstone) or '0', 'stored tombstone'))
+  if natural(argv[6], 'TTL') < 1 or natural(argv[7], 'TTL') < 1 then
+    fail('erase: a TTL is 0')
+  end
+  local runs, before = parse_runs(redis.call('GET', keys[12]) or ''), {}
+  for _, run in ipairs(runs) do
+    before[run.run_id] = run.as_of <= erased
+  end
+  local value = runs_value(runs, #runs, before)
+  redis.call('SET', tombstone, string.format('%.0f', erased), 'PX', argv[6])
+  if value == '' then
+    redis.call('DEL', keys[12])
+  else
+    redis.call('SET', keys[12], value, 'PX', argv[7])
+  end
+  refuse_up_to(k, kept, user, erased)
+  return { 'erased' }
 end)

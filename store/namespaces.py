@@ -1,7 +1,9 @@
 """The namespaces of a store, and the names that point to them: what a rebuild moves and a drop removes."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import NoReturn
 
 from store.calls import Calls
 from store.errors import NamespaceMismatch, StoreError
@@ -9,6 +11,30 @@ from store.layout import MADE, MOVES, NAMESPACES, POINTERS
 
 MOVING_MS = 30_000
 """A move that is not heard of for so long has died; its name may be moved by another, and jobs may start again."""
+
+
+_TAKE = """
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])
+return 1"""
+_KEEP = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0"
+_RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
+
+
+@dataclass(frozen=True)
+class Mover:
+    """One process that moves a name for an operation. A second process of the same operation is another mover."""
+
+    operation: str
+    owner: str = field(default_factory=lambda: token_hex(4))
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.owner}"
+
+
+class HoldLost(StoreError):
+    """The right to move a name ran out while it was needed: a job may have begun to write again."""
 
 
 class NamespaceInUse(NamespaceMismatch):
@@ -36,31 +62,42 @@ class Namespaces:
         self.calls.one("point", "HSET", POINTERS, name, namespace)
 
     def moving(self, name: str) -> str | None:
-        """Who is moving the name just now."""
-        held = self.calls.one("moving", "GET", f"aigq:moving:{name}")
-        return held.decode() if held else None
+        """Id of the operation that is moving the name just now."""
+        held = self.calls.one("moving", "GET", _moving(name))
+        return held.decode().split(" ")[0] if held else None
 
     def moves(self, name: str) -> int:
         """How often a command has taken the right to move the name: a job that sees another number was fenced by one."""
         return int(self.calls.one("moves", "HGET", MOVES, name) or 0)
 
-    def take(self, name: str, mover: str) -> None:
-        """Takes the right to move a name: a job that starts meanwhile waits. Raises NamespaceInUse."""
-        self.calls.one("take", "SET", f"aigq:moving:{name}", mover, "NX", "PX", MOVING_MS)
-        self.keep(name, mover)
+    def take(self, name: str, mover: Mover) -> None:
+        """Takes the right to move a name, also from a process that worked on the same operation before: a job that starts meanwhile
+        waits. Raises NamespaceInUse."""
+        if not self.calls.one("take", "EVAL", _TAKE, 1, _moving(name), mover.operation + " ", mover.owner, MOVING_MS):
+            self._refuse(name, mover)
+        self.count_move(name)
+
+    def count_move(self, name: str) -> None:
+        """A job that sees another number than when it began was fenced by a command, and starts again."""
         self.calls.one("take", "HINCRBY", MOVES, name, 1)
 
-    def keep(self, name: str, mover: str) -> None:
-        """Renews that right. Raises NamespaceInUse where another has it."""
-        holder = self.moving(name)
-        if holder not in (mover, None):
-            raise NamespaceInUse(
-                f"{holder} is moving {name!r} at {self.calls.where} just now; `aigq runs show {holder}`"
-            )
-        self.calls.one("keep", "SET", f"aigq:moving:{name}", mover, "PX", MOVING_MS)
+    def keep(self, name: str, mover: Mover) -> None:
+        """Renews that right. Raises NamespaceInUse where another has it, HoldLost where it ran out."""
+        if not self.calls.one("keep", "EVAL", _KEEP, 1, _moving(name), str(mover), MOVING_MS):
+            self._refuse(name, mover)
 
-    def release(self, name: str) -> None:
-        self.calls.one("release", "DEL", f"aigq:moving:{name}")
+    def release(self, name: str, mover: Mover) -> None:
+        """Gives that right back, where it is still this mover's."""
+        self.calls.one("release", "EVAL", _RELEASE, 1, _moving(name), str(mover))
+
+    def _refuse(self, name: str, mover: Mover) -> NoReturn:
+        holder = self.moving(name)
+        if holder is None:
+            raise HoldLost(
+                f"{mover.operation} was not heard of for {MOVING_MS // 1000} s and has lost the right to move {name!r} at "
+                f"{self.calls.where}; the name was not moved. The same command tries again"
+            )
+        raise NamespaceInUse(f"{holder} is moving {name!r} at {self.calls.where} just now; `aigq runs show {holder}`")
 
     def wait_for_move(self, name: str, within_s: float) -> None:
         """Returns when nobody is moving the name. Raises StoreError after `within_s`."""
@@ -99,3 +136,7 @@ class Namespaces:
             self.calls.many("drop", [("UNLINK", key) for key in keys])
         self.calls.many("drop", [("SREM", NAMESPACES, namespace), ("SREM", MADE, namespace)])
         return removed
+
+
+def _moving(name: str) -> str:
+    return f"aigq:moving:{name}"

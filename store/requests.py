@@ -1,6 +1,6 @@
 """The queue of fired requests and the lists that end them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from secrets import token_hex
 from typing import Any, get_args
@@ -132,24 +132,45 @@ class RequestQueue(StoreBase):
             answers |= zip(positions, found, strict=True)
         return [answers[position] for position in range(len(wanted))]
 
-    def restore(self, stage: Stage, runs: Mapping[str, Sequence[QueryRun]]) -> int:
+    def restore(
+        self,
+        stage: Stage,
+        runs: Mapping[str, Sequence[QueryRun]],
+        replaced: Mapping[str, Collection[str]] | None = None,
+    ) -> int:
         """Puts lists made before (in another namespace, or archived) in their places, by shopper: never over a newer one, none
-        from before an erasure. A waiting request that they answer ends. Returns how many lists were stored."""
-        commands, shards = [], []
-        for user, lists in runs.items():
-            shard = self._shard_of(user)
+        from before an erasure. A waiting request that they answer ends. Returns how many lists were stored.
+
+        replaced: runs whose lists go and do not come back, by shopper.
+        """
+        commands, shards, replaced = [], [], replaced or {}
+        for user in {**runs, **replaced}:
+            shard, lists = self._shard_of(user), runs.get(user, ())
             parts = [
                 part for run in lists for part in (run.as_of_ms, run.promotion, run.run_id, compress(encode_run(run)))
             ]
-            arguments = (self._outcomes_kept, user, self._runs_kept, self._runs_ttl_ms, *parts)
+            limits = (self._outcomes_kept, user, self._runs_kept, self._runs_ttl_ms)
             keys = (shard.runs(user), shard.tombstone(user))
-            commands.append(self._function("restore", stage, shard, keys, *arguments))
+            gone = replaced.get(user, ())
+            commands.append(self._function("restore", stage, shard, keys, *limits, len(lists), *parts, *gone))
             shards.append(shard.number)
         restored = 0
         for number, reply in zip(shards, self.calls.many("restore", commands), strict=True):
             self._check_fence(stage, number, reply.value)
             restored += reply.value[1]
         return restored
+
+    def erase(self, stage: Stage, erased: Mapping[str, int]) -> None:
+        """Erasures that another namespace knows of (shopper -> log clock) hold here too: lists and requests from before go."""
+        commands, shards = [], []
+        for user, at_ms in erased.items():
+            shard = self._shard_of(user)
+            arguments = (self._outcomes_kept, user, at_ms, self._tombstone_ttl_ms, self._runs_ttl_ms)
+            keys = (shard.tombstone(user), shard.runs(user))
+            commands.append(self._function("erase", stage, shard, keys, *arguments))
+            shards.append(shard.number)
+        for number, reply in zip(shards, self.calls.many("erase", commands), strict=True):
+            self._check_fence(stage, number, reply.value)
 
     def finish(self, user: str, run_id: str, outcome: Outcome, stage: Stage = STAGE) -> bool:
         """Ends a request without a list (or, after `publish(..., end_request=False)`, with one). Counted once.

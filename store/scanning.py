@@ -28,6 +28,12 @@ class Scanning(States):
         for users in self._scan("r"):
             yield from self.runs_of(users).items()
 
+    def scan_erased(self) -> Iterator[dict[str, int]]:
+        """Shoppers that were erased, with the log clock of it, some hundreds at a time."""
+        for users in self._scan("e"):
+            replies = self.calls.many("erased", [("GET", self._shard_of(user).tombstone(user)) for user in users])
+            yield {user: int(reply.value) for user, reply in zip(users, replies, strict=True) if reply.value}
+
     def states(self, users: Sequence[str]) -> dict[str, StoredState]:
         """States of any shoppers, in one round trip; who has none is left out."""
         by_shard: dict[int, list[str]] = {}

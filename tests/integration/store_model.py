@@ -124,8 +124,14 @@ class ModelStore:
         return "requested"
 
     def _erase(self, user: str, at: int) -> None:
+        self.shoppers[user].runs = []
+        self.erase(user, at)
+
+    def erase(self, user: str, at: int) -> None:
+        """Another namespace knows that the shopper was erased then."""
         shopper = self.shoppers[user]
-        shopper.erased, shopper.runs = max(shopper.erased, at), []
+        shopper.erased = max(shopper.erased, at)
+        shopper.runs = [run for run in shopper.runs if run.as_of > shopper.erased]
         for slot in ("waiting", "leased"):
             request = getattr(shopper, slot)
             if request and request.as_of <= shopper.erased:
@@ -201,11 +207,14 @@ class ModelStore:
         self._finish(user, run.run_id, "published", ends)
         return "published"
 
-    def restore(self, user: str, lists: list[ModelRun]) -> int:
+    def restore(self, user: str, lists: list[ModelRun], replaced: tuple[str, ...] = ()) -> int:
         """Lists made elsewhere take their places; the waiting request that they answer ends."""
-        shopper, runs, stored = self.shoppers[user], list(self.shoppers[user].runs), set[str]()
+        shopper, stored = self.shoppers[user], set[str]()
+        runs = [held for held in shopper.runs if held.run_id not in replaced]
         for run in lists:
             rivals = [held for held in runs if held.as_of == run.as_of]
+            if run.run_id in replaced:
+                continue
             if run.as_of > shopper.erased and all(rival.promotion < run.promotion for rival in rivals):
                 runs = [*(held for held in runs if held not in rivals), run]
                 stored.add(run.run_id)

@@ -2,11 +2,13 @@
 
 import time
 
+import msgspec
 import pytest
 
+from pipelines.move_name import restore
 from schemas import QueryRun
 from store.client import NamespaceMeta, Publication, ShopperStore, StateChange, Wanted, WriterFenced
-from store.namespaces import NamespaceInUse, Namespaces
+from store.namespaces import HoldLost, Mover, NamespaceInUse, Namespaces
 from store.operations import NoSuchOperation, Operations
 from tests.integration.stores import META, a_list, fire, open_store, put, users_of
 
@@ -30,8 +32,6 @@ def want(store: ShopperStore, *each: Wanted) -> list[str]:
 
 
 def run_of(publication: Publication) -> QueryRun:
-    import msgspec
-
     return msgspec.msgpack.decode(publication.blob, type=QueryRun)
 
 
@@ -137,6 +137,34 @@ def test_lists_put_back_cover_no_newer_one_and_none_from_before_an_erasure_comes
     assert store.runs(BOB) == []
 
 
+def test_a_list_that_was_replaced_does_not_come_back_in_whatever_order_the_two_are_read(store: ShopperStore):
+    bad, good = run_of(a_list(ANN, "bad", 20)), run_of(a_list(ANN, "good", 30))
+    good = msgspec.structs.replace(good, replaces=("bad",))
+    for batches in (([bad], [good], [bad], [good]), ([good, bad],), ([bad, good],)):
+        store.begin("rebuild")
+        restored = [sum(restore(store, [(ANN, runs)], frozenset(), "rebuild")) for runs in batches]
+        assert [run.run_id for run in store.runs(ANN)] == ["good"], restored
+        store.erase("rebuild", {ANN: 0})
+    gone = frozenset({"small/1"})  # a replacement that was revoked itself does not bring back what it replaced
+    assert sum(restore(store, [(BOB, [run_of(a_list(BOB, "bad", 20)), good])], gone, "rebuild")) == 0
+
+
+def test_an_erasure_that_another_namespace_knows_of_holds(store: ShopperStore):
+    for user, as_of in ((ANN, 50), (BOB, 101)):
+        fire(store, user, f"run-{user}", as_of)
+        store.publish(a_list(user, f"run-{user}", as_of))
+        fire(store, user, f"waits-{user}", as_of + 1)
+    store.begin("rebuild")
+    store.erase("rebuild", {ANN: 100, BOB: 100})
+    store.erase("rebuild", {ANN: 90})
+    assert store.runs(ANN) == []
+    assert [run.run_id for run in store.runs(BOB)] == [f"run-{BOB}"]
+    assert [request.run_id for _, request in store.waiting()] == [f"waits-{BOB}"]
+    assert store.restore("rebuild", {ANN: [run_of(a_list(ANN, "old", 100))]}) == 0
+    assert dict(user for erased in store.scan_erased() for user in erased.items()) == {ANN: 100, BOB: 100}
+    balance(store)
+
+
 def test_an_older_operator_of_the_same_kind_is_fenced_and_the_job_is_not(valkey, store: ShopperStore):
     newer = ShopperStore(valkey.url, store.namespace)
     newer.begin("backfill")
@@ -186,17 +214,32 @@ def test_only_what_a_command_made_is_dropped(store: ShopperStore, namespace: str
 
 
 def test_only_one_moves_a_name_at_a_time(store: ShopperStore, namespace: str):
-    names = Namespaces(store.calls)
-    names.take(namespace, "first")
-    names.keep(namespace, "first")
+    names, first, second = Namespaces(store.calls), Mover("first"), Mover("second")
+    names.take(namespace, first)
+    names.keep(namespace, first)
     with pytest.raises(NamespaceInUse, match="first is moving"):
-        names.take(namespace, "second")
+        names.take(namespace, second)
     assert names.moves(namespace) == 1
-    names.release(namespace)
+    names.release(namespace, second)  # not its own
+    assert names.moving(namespace) == "first"
+    names.release(namespace, first)
     names.wait_for_move(namespace, 1)
-    names.take(namespace, "second")
-    names.release(namespace)
+    with pytest.raises(HoldLost, match="first was not heard of"):
+        names.keep(namespace, first)
+    names.take(namespace, second)
+    names.release(namespace, second)
     assert names.moves(namespace) == 2
+
+
+def test_a_second_process_of_an_operation_takes_the_move_over_from_the_first(store: ShopperStore, namespace: str):
+    names, killed, again = Namespaces(store.calls), Mover("op"), Mover("op")
+    names.take(namespace, killed)
+    names.take(namespace, again)
+    with pytest.raises(NamespaceInUse, match="op is moving"):
+        names.keep(namespace, killed)
+    names.release(namespace, killed)
+    assert names.moving(namespace) == "op"
+    names.keep(namespace, again)
 
 
 def test_the_same_command_given_again_goes_on_and_another_begins_anew(store: ShopperStore, namespace: str):

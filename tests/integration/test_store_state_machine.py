@@ -150,7 +150,14 @@ class StoreMachine(RuleBasedStateMachine):
             run_id = data.draw(st.sampled_from([*known, self._new_run(user, as_of)]), "run")
             runs.append(ModelRun(as_of, data.draw(st.integers(1, 3), "promotion"), run_id, f"{run_id} restored"))
         lists = [_run(user, run, "m/1") for run in runs]
-        assert self.store.restore("rebuild", {user: lists}) == self.model.restore(user, runs)
+        known = [run.run_id for run in (*runs, *self.model.shoppers[user].runs)]
+        gone = tuple(data.draw(st.lists(st.sampled_from(known), unique=True, max_size=2), "replaced"))
+        assert self.store.restore("rebuild", {user: lists}, {user: gone}) == self.model.restore(user, runs, gone)
+
+    @rule(user=st.sampled_from(sorted(USERS)), at=TIMES)
+    def erase(self, user: str, at: int) -> None:
+        self.store.erase("rebuild", {user: at})
+        self.model.erase(user, at)
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), promotion=st.integers(1, 3), model=st.sampled_from(["m/1", "m/1", "m/2"]), ends=st.booleans())

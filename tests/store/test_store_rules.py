@@ -43,6 +43,7 @@ def test_every_name_that_the_server_sees_carries_the_version():
     assert sorted(names) == ["aigq_v1_", "aigq_v1_begin", "aigq_v1_save"]
     assert sorted(re.findall(r"^register\('(\w+)'", FUNCTIONS, re.M)) == [
         "claim",
+        "erase",
         "extend",
         "finish",
         "publish",
