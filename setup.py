@@ -28,5 +28,7 @@ setup(
         "simulation": ["*.json.gz"],
         "local": ["*.xml", "*.java", "*.txt"],
     },
+    # What an s3:// archive needs besides: boto3, of the release range that Beam names.
+    extras_require={"s3": ["apache-beam[aws]"]},
     entry_points={"console_scripts": ["aigq=cli:main"]},
 )

@@ -10,7 +10,9 @@ archive_app = typer.Typer(
 )
 app.add_typer(archive_app, name="archive")
 
-ARCHIVE = typer.Option(..., envvar="AIGQ_ARCHIVE", help="Folder of the archive, or its URL in an object store.")
+ARCHIVE = typer.Option(
+    ..., envvar="AIGQ_ARCHIVE", help="Folder of the archive, or its URL in an object store (s3://bucket/aigq)."
+)
 
 
 @archive_app.command()

@@ -7,6 +7,7 @@ from pipelines.operation import A_PERSON_DECIDES, FAILED, STOPPED, WRONG_ARGUMEN
 from pipelines.redrive import RedriveFailed
 from schemas.wire_confluent import RegistryUnavailable
 from store.client import StoreError
+from transforms.files import StorageFailed
 
 
 def exit_status(error: Exception) -> int | None:
@@ -16,7 +17,7 @@ def exit_status(error: Exception) -> int | None:
         return STOPPED
     if needs_a_person(error):
         return A_PERSON_DECIDES
-    if isinstance(error, (StoreError, TimeoutError, KafkaException, RegistryUnavailable, RedriveFailed)):
+    if isinstance(error, (StoreError, StorageFailed, TimeoutError, KafkaException, RegistryUnavailable, RedriveFailed)):
         return FAILED
     if isinstance(error, (ValueError, LookupError, FileNotFoundError)):
         return WRONG_ARGUMENTS

@@ -27,9 +27,12 @@ def nearline_settings(arguments: Sequence[str], **more: str) -> "NearlineSetting
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipelines.options import NearlineOptions
+    from transforms.files import use_options
 
     words = [*arguments, *(f"--{name}={value}" for name, value in more.items())]
-    settings = PipelineOptions(words, streaming=True).view_as(NearlineOptions).settings()
+    options = PipelineOptions(words, streaming=True)
+    use_options(options)
+    settings = options.view_as(NearlineOptions).settings()
     if errors := settings.errors():
         typer.echo("\n".join(errors), err=True)
         raise typer.Exit(2)

@@ -31,6 +31,7 @@ from transforms.archive_bounds import archive_bounds
 from transforms.archive_columns import Columns, event_columns, exposure_columns, query_run_columns
 from transforms.archive_layout import EVENTS, EXPOSURES, QUERY_RUNS, files_of, remove_left_over
 from transforms.drain import DRAINING
+from transforms.files import use_options
 from transforms.log_position import ArchiveMismatch, StoreLost, topic_recreated
 from transforms.read_events import ReadEvents
 from transforms.read_plan import ReadPlan, ReadSettings, plan_read
@@ -226,6 +227,7 @@ def run(argv: Sequence[str]) -> int:
     beam_workarounds.treat_unknown_progress_as_no_split()
     signal.signal(signal.SIGTERM, lambda *_: DRAINING.set())
     signal.signal(signal.SIGINT, lambda *_: DRAINING.set())
+    use_options(PipelineOptions(to_beam))
     status = 1
     try:
         try:

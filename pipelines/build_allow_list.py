@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from inference.allow_list import LEAST_SHOPPERS, AllowedQuery, AllowList
 from inference.output import QueryList, QueryRules, normalise, parse_list
 from inference.prompt import content
 from transforms.archive_layout import EVENTS, EXPOSURES, files_of
+from transforms.files import open_file
 
 HINT_MS = 60_000
 """A search of a hint's query within this time after the page on which that hint was clicked began with the hint."""
@@ -131,7 +131,7 @@ def _tables(root: str, kind: str, columns: list[str]) -> Iterator[pa.Table]:
             f"no events in the archive {root}: is --archive right? `aigq archive show` says what is there"
         )
     for file in files:
-        with FileSystems.open(file.path) as stream:
+        with open_file(file.path) as stream:
             table = pq.read_table(stream, columns=columns)
         yield table.filter(pa.array(table["time_ms"].is_valid().to_numpy()))
 

@@ -41,6 +41,7 @@ from store.namespaces import Namespaces
 from transforms.claim_requests import ClaimRequests
 from transforms.decode_events import DecodeEvents, TooManyDeadLetters
 from transforms.drain import DRAINING
+from transforms.files import use_options
 from transforms.generate_queries import GenerateQueries
 from transforms.log_position import ReadRefused
 from transforms.read_events import ReadEvents
@@ -109,6 +110,7 @@ def run(argv: Sequence[str]) -> int:
         print("\n".join(errors), file=sys.stderr)
         return BAD_CONFIGURATION
     observability.log_as_json()
+    use_options(options)
     beam_workarounds.treat_unknown_progress_as_no_split()
     signal.signal(signal.SIGTERM, lambda *_: DRAINING.set())
     signal.signal(signal.SIGINT, lambda *_: DRAINING.set())

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import apache_beam as beam
 import msgspec
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsSingleton
 
@@ -29,12 +28,13 @@ from transforms.archive_layout import EVENTS, EXPOSURES, facts_of, files_of, new
 from transforms.dead_letter_limits import DeadLetterLimits
 from transforms.dead_letters import DeadLetterWriter
 from transforms.decode_events import EventDecoder
+from transforms.files import file_exists, open_file, write_whole
 from transforms.log_position import not_archived, parse_time_ms
 from transforms.make_samples import CaseMoments, DirectLabels, Made, SampleRules, make_samples
 from transforms.make_samples_facts import FactsCounter, MergeFacts, Partial, QueryFacts
 from transforms.make_samples_life import DAY_MS, day_of, life_of
 from transforms.make_samples_log import event_parcels, page_parcels, records_of
-from transforms.make_samples_write import Counts, note_of, write_shard, write_whole
+from transforms.make_samples_write import Counts, note_of, write_shard
 from transforms.read_plan import ReadPlan, ReadSettings, plan_read
 
 T = TypeVar("T")
@@ -89,9 +89,9 @@ def make(options: SampleOptions, out: str, argv: Sequence[str] = ()) -> Summary:
     """
     out = out.rstrip("/")
     asked = _asked(options, out)
-    if FileSystems.exists(f"{out}/samples.json"):
+    if file_exists(f"{out}/samples.json"):
         return _read(f"{out}/samples.json", Summary)
-    missing = [shard for shard in range(options.shards) if not FileSystems.exists(note_of(out, shard))]
+    missing = [shard for shard in range(options.shards) if not file_exists(note_of(out, shard))]
     if missing:
         plan = replace(plan_read(reading(asked)), ends=asked.events_until)
         beam_workarounds.treat_unknown_progress_as_no_split()
@@ -222,7 +222,7 @@ def run(options: SampleOptions, out: str, argv: Sequence[str] = ()) -> None:
 def _asked(options: SampleOptions, out: str) -> Asked:
     """What an earlier run noted, or the archive as it is now."""
     path = f"{out}/asked.json"
-    if FileSystems.exists(path):
+    if file_exists(path):
         known = _read(path, Asked)
         if known.options != options:
             changed = [n for n in options.__struct_fields__ if getattr(known.options, n) != getattr(options, n)]
@@ -293,5 +293,5 @@ def reading(asked: Asked) -> ReadSettings:
 
 
 def _read(path: str, kind: type[T]) -> T:
-    with FileSystems.open(path) as stream:
+    with open_file(path) as stream:
         return msgspec.json.decode(stream.read(), type=kind)

@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from interest import TriggerPolicy
 from store.client import Applied, NamespaceMeta, NamespaceMismatch, ShopperStore
 from store.layout import shard_of
 from transforms.archive_layout import snapshot_folder, snapshot_manifests
+from transforms.files import open_file, write_whole
 from transforms.place_states import place_states
 
 LOG = logging.getLogger(__name__)
@@ -84,8 +84,9 @@ def take_snapshot(store: ShopperStore, archive: str) -> Snapshot:
     def write(shard: int) -> None:
         users, blobs = zip(*waiting.pop(shard), strict=True)
         files.append(f"{folder}/s{shard:03d}-{len(files):05d}.parquet")
-        with FileSystems.create(files[-1], mime_type="application/octet-stream") as stream:
-            pq.write_table(pa.table([users, blobs], schema=SCHEMA), stream, compression="zstd")
+        ready = pa.BufferOutputStream()
+        pq.write_table(pa.table([users, blobs], schema=SCHEMA), ready, compression="zstd")
+        write_whole(files[-1], ready.getvalue())
 
     for user, state in store.scan_states():
         shard = shard_of(user, meta.shards)
@@ -96,16 +97,20 @@ def take_snapshot(store: ShopperStore, archive: str) -> Snapshot:
     for shard in sorted(waiting):
         write(shard)
     snapshot = Snapshot(meta, taken_ms, applied, _positions(store), count, tuple(files))
-    with FileSystems.create(f"{folder}/manifest.json") as stream:
-        stream.write(msgspec.json.format(msgspec.json.encode(snapshot)))
+    write_whole(f"{folder}/manifest.json", msgspec.json.format(msgspec.json.encode(snapshot)))
     return snapshot
 
 
 def newest_usable(archive: str, namespace: str, before: Mapping[int, int], before_ms: int) -> Snapshot | None:
     """The newest snapshot of a namespace that holds nothing from a moment on: offsets by partition, and log clock."""
     for path in sorted(snapshot_manifests(archive, namespace), reverse=True):
-        with FileSystems.open(path) as stream:
+        with open_file(path) as stream:
             snapshot = msgspec.json.decode(stream.read(), type=Snapshot)
+        # Where the manifest is, whatever it says: an archive may be copied from a folder into a bucket.
+        beside = path.removesuffix("manifest.json")
+        snapshot = msgspec.structs.replace(
+            snapshot, files=tuple(f"{beside}{file.rpartition('/')[2]}" for file in snapshot.files)
+        )
         if all(
             each.next_offset <= before.get(each.partition, 0) and each.clock_ms <= before_ms for each in snapshot.until
         ):
@@ -129,7 +134,7 @@ def restore(snapshot: Snapshot, store: ShopperStore) -> int:
 
 def _states(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
     for path in snapshot.files:
-        with FileSystems.open(path) as stream:
+        with open_file(path) as stream:
             rows = pq.read_table(stream)
         yield from zip(rows["user"].to_pylist(), rows["state"].to_pylist(), strict=True)
 

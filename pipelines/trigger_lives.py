@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from inference.output import normalise
 from interest import EMPTY, Arrival, State, TriggerPolicy, behaviours_of, expire, fold
@@ -25,6 +24,7 @@ from schemas.codec import Decoder
 from schemas.validate import Rejection
 from training.log import Case
 from transforms.archive_layout import EVENTS, EXPOSURES, files_of
+from transforms.files import open_file
 
 DAY_MS = 86_400_000
 HINT_MS = 60_000
@@ -274,7 +274,7 @@ def _exposures(archive: str, share: float) -> tuple[dict[str, list[int]], dict[s
 
 
 def _table(path: str, columns: list[str]) -> pa.Table:
-    with FileSystems.open(path) as file:
+    with open_file(path) as file:
         return pq.read_table(file, columns=columns)
 
 

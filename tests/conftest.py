@@ -16,6 +16,7 @@ from hypothesis import settings
 import local.flink
 import local.kafka
 import local.prism
+import local.seaweedfs
 import local.tansu
 import local.valkey
 from local.scratch import scratch
@@ -62,6 +63,8 @@ kafka = shared(local.kafka.kafka)
 """A real broker, shared likewise; a test that kills one starts its own."""
 prism = shared(local.prism.prism)
 """A runner: run a pipeline on it with `prism.options`."""
+seaweedfs = shared(local.seaweedfs.seaweedfs)
+"""An object store: each test uses a bucket of its own."""
 flink = shared(local.flink.flink)
 """A Flink cluster with its job server and worker pool: run a pipeline on it with `flink.options`."""
 

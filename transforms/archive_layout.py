@@ -17,7 +17,8 @@ from typing import NamedTuple
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
+
+from transforms.files import BEING_WRITTEN, delete_files, is_object_store, list_files, open_file, write_whole
 
 EVENTS, EXPOSURES, QUERY_RUNS = "events", "exposures", "query-runs"
 SETS = (EVENTS, EXPOSURES, QUERY_RUNS)
@@ -25,7 +26,6 @@ SETS = (EVENTS, EXPOSURES, QUERY_RUNS)
 SNAPSHOTS = "snapshots"
 HOUR_MS = 3_600_000
 FACTS_KEY = b"aigq"
-BEING_WRITTEN = ".writing"
 ROW_GROUP = 16_384
 """Rows that are read at once: about 5 MB in memory."""
 _NAME = re.compile(r"day=(\d{4})-(\d\d)-(\d\d)/hour=(\d\d)/p(\d+)-o(\d+)-(\d+)\.parquet$")
@@ -87,7 +87,7 @@ def hour_of(clock_ms: int) -> int:
 def files_of(root: str, kind: str) -> list[ArchivedFile]:
     """All files of a set, by partition and offset."""
     return sorted(
-        filter(None, (_parse(*found) for found in _listed(f"{folder_of(root, kind)}/day=*/hour=*/p*.parquet")))
+        filter(None, (_parse(*found) for found in list_files(f"{folder_of(root, kind)}/day=*/hour=*/p*.parquet")))
     )
 
 
@@ -126,7 +126,7 @@ def covered_until(offset: int, parts: Iterable[Span]) -> int:
 
 def facts_of(file: ArchivedFile) -> FileFacts:
     """Raises ValueError for a file that this product did not write."""
-    with FileSystems.open(file.path) as stream:
+    with open_file(file.path) as stream:
         told = (pq.read_metadata(stream).metadata or {}).get(FACTS_KEY)
     if told is None:
         raise ValueError(f"{file.path} is no file of an archive: its footer names no topic. Take it out of the folder")
@@ -136,7 +136,7 @@ def facts_of(file: ArchivedFile) -> FileFacts:
 def write_file(
     root: str, kind: str, file: ArchivedFile, facts: FileFacts, rows: pa.Table, dictionary: list[str]
 ) -> int:
-    """Writes beside, then renames: a file is there whole or not at all. Returns its size in bytes."""
+    """A file is there whole or not at all. Returns its size in bytes."""
     ready = pa.BufferOutputStream()
     rows = rows.replace_schema_metadata({FACTS_KEY: msgspec.json.encode(facts)})
     # Offsets and times rise by little: as differences they take a byte or two. A dictionary only where texts repeat.
@@ -152,27 +152,23 @@ def write_file(
         row_group_size=ROW_GROUP,
     )
     path, content = f"{folder_of(root, kind)}/{file.name}", ready.getvalue()
-    with FileSystems.create(path + BEING_WRITTEN, mime_type="application/octet-stream") as stream:
-        stream.write(content)
-        if is_local(root):
-            stream.flush()
-            os.fsync(stream.fileno())
-    FileSystems.rename([path + BEING_WRITTEN], [path])
+    write_whole(path, content)
     return content.size
 
 
 def remove_left_over(root: str, kind: str) -> int:
-    """What a crash left half written: no reader takes it for a file. Returns how many there were."""
-    left = [path for path, _ in _listed(f"{folder_of(root, kind)}/day=*/hour=*/p*{BEING_WRITTEN}")]
-    if left:
-        FileSystems.delete(left)
+    """What a crash left half written in a folder: no reader takes it for a file. Returns how many there were."""
+    if is_object_store(root):
+        return 0  # an upload that was cut off is in no listing; the bucket's lifecycle ends it (docs/archive.md)
+    left = [path for path, _ in list_files(f"{folder_of(root, kind)}/day=*/hour=*/p*{BEING_WRITTEN}")]
+    delete_files(left)
     return len(left)
 
 
 def offset_at(files: Iterable[ArchivedFile], time_ms: int) -> int | None:
     """First offset of a partition whose log clock is `time_ms` or later; None where none is archived. `files`: of that partition."""
     for file in sorted(file for file in files if file.hour_ms >= hour_of(time_ms)):
-        with FileSystems.open(file.path) as stream:
+        with open_file(file.path) as stream:
             table = pq.read_table(stream, columns=["offset", "clock_ms"])
         first = int(table["clock_ms"].to_numpy().searchsorted(time_ms))
         if first < table.num_rows:
@@ -185,25 +181,16 @@ def snapshot_folder(root: str, namespace: str) -> str:
 
 
 def snapshot_manifests(root: str, namespace: str) -> list[str]:
-    return [path for path, _ in _listed(f"{snapshot_folder(root, namespace)}/*/manifest.json")]
+    return [path for path, _ in list_files(f"{snapshot_folder(root, namespace)}/*/manifest.json")]
 
 
 def snapshot_files(root: str) -> list[tuple[str, int, int]]:
     """(path, size, wall clock of the snapshot's begin) of every file of any snapshot, whole or not."""
     found = []
-    for path, size in _listed(f"{folder_of(root, SNAPSHOTS)}/*/*/*"):
+    for path, size in list_files(f"{folder_of(root, SNAPSHOTS)}/*/*/*"):
         taken = datetime.strptime(path.replace(os.sep, "/").split("/")[-2], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         found.append((path, size, int(taken.timestamp() * 1000)))
     return found
-
-
-def is_local(root: str) -> bool:
-    return "://" not in root
-
-
-def _listed(pattern: str) -> list[tuple[str, int]]:
-    (result,) = FileSystems.match([pattern])
-    return [(found.path, found.size_in_bytes) for found in result.metadata_list]
 
 
 def _parse(path: str, size: int) -> ArchivedFile | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.archive_layout import (
     SETS,
@@ -21,12 +20,12 @@ from transforms.archive_layout import (
     files_of,
     folder_of,
     hour_of,
-    is_local,
     newest,
     snapshot_files,
     spans,
     write_file,
 )
+from transforms.files import delete_files, is_local, open_file
 
 DAY_MS = 86_400_000
 
@@ -128,14 +127,15 @@ def prune(root: str, keep_days: float, execute: bool, now_ms: int | None = None)
             for file in old:
                 if last[file.partition] == file:
                     _mark(root, kind, file)
-            FileSystems.delete([file.path for file in old])
+            delete_files([file.path for file in old])
             _remove_empty_folders(root, kind)
     snapshots = [found for found in snapshot_files(root) if found[2] < before_ms]
     hours = sorted({hour_of(taken_ms) for _, _, taken_ms in snapshots})
     pruned.append(Pruned(SNAPSHOTS, hours, len(snapshots), sum(size for _, size, _ in snapshots)))
     if execute and snapshots:
-        # Manifests first: what is half deleted is no snapshot.
-        FileSystems.delete(sorted((path for path, _, _ in snapshots), key=lambda path: not path.endswith(".json")))
+        # Manifests first: what is half deleted is no snapshot. By themselves: a store may take what is asked at once in any order.
+        delete_files([path for path, _, _ in snapshots if path.endswith(".json")])
+        delete_files([path for path, _, _ in snapshots if not path.endswith(".json")])
         _remove_empty_folders(root, SNAPSHOTS)
     return [each for each in pruned if each.files]
 
@@ -146,7 +146,7 @@ def _is_empty(file: ArchivedFile) -> bool:
 
 def _mark(root: str, kind: str, file: ArchivedFile) -> None:
     """A file without rows and offsets that ends where `file` ends."""
-    with FileSystems.open(file.path) as stream:
+    with open_file(file.path) as stream:
         schema = pq.read_schema(stream).remove_metadata()
     mark = ArchivedFile(file.partition, file.next_offset, file.next_offset, file.hour_ms)
     write_file(root, kind, mark, msgspec.structs.replace(facts_of(file), records=0), schema.empty_table(), [])

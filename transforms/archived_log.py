@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.archive_layout import EVENTS, ArchivedFile, files_of
+from transforms.files import open_file
 from transforms.log_position import not_archived, skipped
 from transforms.read_plan import ReadPlan, ReadSettings
 from transforms.shared_log import Fetched, SharedLog, shared_log
@@ -192,7 +192,7 @@ class ArchivedLog:
 
 def _shape(file: ArchivedFile) -> list[tuple[int, int]]:
     """First and last offset of each row group."""
-    with FileSystems.open(file.path) as stream:
+    with open_file(file.path) as stream:
         footer = pq.read_metadata(stream)
     column = footer.schema.to_arrow_schema().get_field_index("offset")
     groups = [footer.row_group(number).column(column).statistics for number in range(footer.num_row_groups)]
@@ -200,7 +200,7 @@ def _shape(file: ArchivedFile) -> list[tuple[int, int]]:
 
 
 def _read(file: ArchivedFile, row_group: int, at: int, next_offset: int) -> Rows:
-    with FileSystems.open(file.path) as stream:
+    with open_file(file.path) as stream:
         table = pq.ParquetFile(stream).read_row_group(row_group, columns=READ, use_threads=False)
     first = int(table["offset"].to_numpy().searchsorted(at))
     return Rows(table.slice(first), next_offset)

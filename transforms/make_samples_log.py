@@ -13,13 +13,13 @@ from typing import NamedTuple
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from interest import Arrival
 from schemas import BehaviourEvent, Exposure
 from store.layout import shard_of
 from transforms.archive_layout import EXPOSURES, ArchivedFile, files_of
 from transforms.decode_events import EventDecoder
+from transforms.files import open_file
 from transforms.make_samples_life import Records
 from transforms.read_plan import ReadPlan, ReadSettings
 from transforms.read_through import read_through
@@ -122,7 +122,7 @@ def records_of(parcels: Iterable[bytes]) -> tuple[list[Records], Counter[str]]:
 
 def _pages(file: ArchivedFile) -> Iterator[tuple[int, Exposure | None]]:
     """(offset, page); None for a record that the archive could not decode. Columns that an older archive lacks count as empty."""
-    with FileSystems.open(file.path) as stream:
+    with open_file(file.path) as stream:
         held = pq.ParquetFile(stream)
         table = held.read([name for name in COLUMNS if name in held.schema_arrow.names])
     columns = [_values(table, name) for name in COLUMNS]

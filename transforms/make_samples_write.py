@@ -11,11 +11,10 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from schemas import Behaviour
 from training.sample_files import BEHAVIOUR, CASES, DIRECT, SCHEMAS, THINK
-from transforms.archive_layout import BEING_WRITTEN
+from transforms.files import write_whole
 from transforms.make_samples import Made
 
 SPLITS = ("train", "test")
@@ -60,13 +59,6 @@ def shard_name(shard: int) -> str:
 
 def note_of(out: str, shard: int) -> str:
     return f"{out}/done/{shard_name(shard)}.json"
-
-
-def write_whole(path: str, content: bytes | pa.Buffer) -> None:
-    """Beside, then renamed over what may be there."""
-    with FileSystems.create(path + BEING_WRITTEN, mime_type="application/octet-stream") as stream:
-        stream.write(content)
-    FileSystems.rename([path + BEING_WRITTEN], [path])
 
 
 def _write(path: str, kind: str, rows: Sequence[Any]) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from schemas import QueryRun
 from schemas.validate import Rejection
 from schemas.wire_avro import reader
 from transforms.archive_layout import QUERY_RUNS, files_of
+from transforms.files import open_file
 from transforms.read_plan import ReadSettings, plan_read
 from transforms.read_through import read_through
 
@@ -28,7 +28,7 @@ def stored_lists(settings: ReadSettings) -> Iterator[tuple[str, Sequence[QueryRu
 
 def _archived(archive: str) -> Iterator[bytes]:
     for file in files_of(archive, QUERY_RUNS) if archive else ():
-        with FileSystems.open(file.path) as stream:
+        with open_file(file.path) as stream:
             yield from pq.read_table(stream, columns=["value"])["value"].to_pylist()
 
 

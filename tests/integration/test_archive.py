@@ -6,7 +6,6 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,16 +13,14 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from local import process
 from local.kafka import Kafka
 from local.tansu import Tansu
 from local.topics import create_topics
 from pipelines.archive import ArchiveSettings, prepare
-from schemas import BehaviourEvent, Exposure
+from schemas import Exposure
 from schemas.codec import encoder_for
-from simulation.crowd import Crowd
-from tests.integration.archives import archive_now, ends_of, rows_of
-from tests.integration.reading import produce, records_in, settings_for
+from tests.integration.archives import archive_job, archive_now, ends_of, fill, rows_of
+from tests.integration.reading import produce, settings_for
 from tests.integration.test_read_events_faults import delete_up_to
 from transforms.archive import Rolling
 from transforms.archive_layout import EVENTS, EXPOSURES, QUERY_RUNS, files_of
@@ -40,32 +37,6 @@ def _consumers_are_closed() -> Iterator[None]:
     close_logs()
 
 
-def job(bootstrap: str, topic: str, root: Path, *more: str) -> process.Child:
-    command = [
-        *process.python("pipelines.archive", f"--bootstrap={bootstrap}", f"--archive={root}", f"--topic={topic}"),
-        *(f"--exposure_topic={topic}-exposure", f"--results_topic={topic}-runs", f"--group={topic}", *more),
-    ]
-    return process.start("archive", command, root / "job.log")
-
-
-def fill(bootstrap: str, topic: str, events: int) -> dict[int, list[tuple[int, bytes | None]]]:
-    """Events of shoppers in a fresh topic; (offset, value) by partition as the broker has them."""
-    producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5})
-    encode, now_ms = encoder_for(BehaviourEvent), int(time.time() * 1000)
-    chosen = list(islice(Crowd(3).bursts(now_ms, 200, 30), events))
-    assert len(chosen) == events
-    for event in chosen:
-        producer.produce(topic, encode(event), event.user.encode())
-        producer.poll(0)
-    producer.produce(topic, b"{ not an event", b"nobody")
-    producer.produce(topic, None, b"nobody")
-    assert producer.flush(30) == 0
-    found: dict[int, list[tuple[int, bytes | None]]] = {}
-    for message in records_in(bootstrap, topic, events + 2):
-        found.setdefault(message.partition() or 0, []).append((message.offset() or 0, message.value()))
-    return found
-
-
 @pytest.mark.parametrize(("broker_name", "kills"), [("kafka", 2), ("tansu", 1)])
 def test_every_offset_is_archived_once_after_any_kills(
     broker_name: str, kills: int, request: pytest.FixtureRequest, tmp_path: Path
@@ -78,7 +49,7 @@ def test_every_offset_is_archived_once_after_any_kills(
     small = ("--roll_records=150", "--batch_records=40")
     for _ in range(kills):
         had = len(files_of(str(tmp_path), EVENTS))
-        child = job(broker.bootstrap, topic, tmp_path, *small)
+        child = archive_job(broker.bootstrap, topic, tmp_path, tmp_path, *small)
         while len(files_of(str(tmp_path), EVENTS)) == had and child.running:
             time.sleep(0.01)
         time.sleep(draw.random() * 0.2)
@@ -87,7 +58,7 @@ def test_every_offset_is_archived_once_after_any_kills(
         ends_at_kill.append(sum(ends_of(tmp_path).values()))
     left = next((tmp_path / EVENTS).rglob("p*.parquet")).with_suffix(".parquet.writing")
     left.write_bytes(b"half")
-    child = job(broker.bootstrap, topic, tmp_path, *small, "--end=now")
+    child = archive_job(broker.bootstrap, topic, tmp_path, tmp_path, *small, "--end=now")
     assert child.wait(120) == 0, child.log_tail(40)
     child.kill()
     assert rows_of(tmp_path) == held
@@ -107,7 +78,7 @@ def test_exposures_are_archived_with_their_fields_and_sigterm_ends_the_job(kafka
         producer.produce(f"{topic}-exposure", encoder_for(Exposure, ("avro", "json")[number % 2])(exposure))
     producer.produce(f"{topic}-exposure", b"neither")
     producer.flush(30)
-    child = job(kafka.bootstrap, topic, tmp_path, "--roll_s=1")
+    child = archive_job(kafka.bootstrap, topic, tmp_path, tmp_path, "--roll_s=1")
     deadline = time.monotonic() + 60
     while ends_of(tmp_path, EXPOSURES) != {0: 21}:
         assert child.running, child.log_tail(40)

@@ -18,7 +18,6 @@ from transforms.archive import Archiver, Rolling
 from transforms.archive_bounds import archive_bounds
 from transforms.archive_columns import event_columns
 from transforms.archive_layout import (
-    BEING_WRITTEN,
     EVENTS,
     HOUR_MS,
     ArchivedFile,
@@ -33,6 +32,7 @@ from transforms.archive_layout import (
 )
 from transforms.archive_overview import overview, prune
 from transforms.batches import RecordBatch
+from transforms.files import BEING_WRITTEN
 from transforms.log_position import ArchiveMismatch
 from transforms.read_plan import ReadPlan
 
