@@ -17,7 +17,7 @@ def rebuild(
 ) -> None:
     """Behaviours and lists anew from --archive and log, in a fresh namespace that is checked and put in place.
 
-    With --users: only those shoppers, in place; for a corrected archive, or to end a quarantine. All options of
+    With --users: only those shoppers, in place; for a corrected archive, to end a quarantine, or to bring them home. All options of
     `aigq run nearline` may be given too.
     """
     settings = nearline_settings(context.args, stages="track")

@@ -148,11 +148,11 @@ def verify(settings: NearlineSettings, store: ShopperStore) -> int:
     return len(counts)
 
 
-def event_decoder(settings: NearlineSettings) -> EventDecoder:
-    """The job's decoder, for records whose letters were written when the job met them."""
+def event_decoder(settings: NearlineSettings, letters: DeadLetterWriter | None = None) -> EventDecoder:
+    """The job's decoder, for records whose letters were written when the job met them. `letters`: who hears of them all the same."""
     limits = DeadLetterLimits(1.0, 0)
     decode = decoder_for(settings.format, settings.schema_registry, settings.mapper)
-    return EventDecoder(decode, DeadLetterWriter(settings.kafka, ""), limits, settings.log_clock)  # type: ignore[arg-type]
+    return EventDecoder(decode, letters or DeadLetterWriter(settings.kafka, ""), limits, settings.log_clock)  # type: ignore[arg-type]
 
 
 def _reach(run: Running, checkpoint: RebuildCheckpoint) -> RebuildCheckpoint:

@@ -10,6 +10,9 @@ from store.codec import read_states, state_packer
 from store.errors import StoreLost
 from store.values import TOKEN_BYTES, Applied, SaveResult, ShardSave, Stage, StateChange, StoredState
 
+GONE_MS = 1
+"""Time to live of a state that is to go: `save` sets it with the compare-and-set, and knows no deletion."""
+
 
 class States(StoreBase):
     """See store.client.ShopperStore."""
@@ -83,6 +86,7 @@ class States(StoreBase):
                 save.partition,
                 (self._log(save.partition), save.from_offset, save.to_offset, save.clock_ms),
                 save.changes,
+                self._ttl_ms,
             )
             for save in saves
         ]
@@ -124,17 +128,30 @@ class States(StoreBase):
         changes: Mapping[tuple[int, int], Sequence[StateChange]],
         clocks: Mapping[tuple[int, int], int],
         stage: Stage = "generate",
+        forget: bool = False,
     ) -> dict[tuple[int, int], SaveResult]:
-        """(shard, partition) -> its changes, in one round trip; each with its clock."""
+        """(shard, partition) -> its changes, in one round trip; each with its clock.
+
+        forget: the states go, whatever the changes hold.
+        """
+        ttl_ms = GONE_MS if forget else self._ttl_ms
         commands = [
-            self._save_command(stage, shard, partition, (self._log(partition), "", "", clocks[shard, partition]), batch)
+            self._save_command(
+                stage, shard, partition, (self._log(partition), "", "", clocks[shard, partition]), batch, ttl_ms
+            )
             for (shard, partition), batch in changes.items()
         ]
         replies = self.calls.many("fire", commands)
         return {where: self._save_result(stage, where[0], reply) for where, reply in zip(changes, replies, strict=True)}
 
     def _save_command(
-        self, stage: Stage, number: int, partition: int, log: tuple[Any, ...], changes: Sequence[StateChange]
+        self,
+        stage: Stage,
+        number: int,
+        partition: int,
+        log: tuple[Any, ...],
+        changes: Sequence[StateChange],
+        ttl_ms: int,
     ) -> Command:
         shard, packed = self._shards[number], state_packer(self._compress_states)
         prefix, count = shard.state_prefix, len(changes)
@@ -164,7 +181,7 @@ class States(StoreBase):
         if len(set(states)) != count:
             raise ValueError(f"shard {number}: two changes of one shopper in one save; fold them into one")
         known = int((number, partition) in self._written)
-        limits = (self._ttl_ms, self._tombstone_ttl_ms, self._outcomes_kept)
+        limits = (ttl_ms, self._tombstone_ttl_ms, self._outcomes_kept)
         counts = (count, len(due) // 2, len(undue), len(fired) // 4, len(erased) // 2, known)
         arguments = (*log, *limits, *counts, *values, *due, *undue, *fired, *erased)
         return self._function("save", stage, shard, (shard.due(partition), *states, *erased_keys), *arguments)

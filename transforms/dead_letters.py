@@ -70,7 +70,7 @@ REASONS: dict[str, Reason] = {
     "wrong_partition": Reason(
         "the shopper's earlier events came in another partition, so that their order is lost",
         "key events by user with the namespace's partitioner (murmur2), then `aigq dlq redrive --reason wrong_partition`: it keys "
-        "them so; where a shopper's first event lies elsewhere, `aigq rebuild --users FILE`",
+        "them so; where a shopper's first event lies elsewhere, before it `aigq rebuild --users FILE`, which brings the shopper home",
     ),
     "broke_the_fold": Reason(
         "folding the event raised an exception; the shopper is quarantined from this offset on",

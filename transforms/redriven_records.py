@@ -40,7 +40,7 @@ SKIPS: dict[str, str] = {
     "unreadable": "the record in its topic cannot be read with --format and --mapper, so that nothing says it is the letter's; give "
     "what the job runs with",
     "away_from_home": "the shopper's first event came in another partition than the key leads to, and would be refused again; "
-    "fold the shopper anew: `aigq rebuild --users FILE`",
+    "`aigq rebuild --users FILE` brings the shopper home, then redrive",
     "quarantined": "the shopper is in quarantine and takes no event; `aigq rebuild --users FILE` ends it, then redrive",
     "breaks_the_fold": "this version's fold breaks on it too, and would quarantine the shopper",
     "nothing_known": "nothing is known of the shopper from which a list could be made",

@@ -193,7 +193,7 @@ class Tracker:
                 if reason == "broke_the_fold":
                     LOG.exception("partition %d offset %d broke the fold", arrival.partition, arrival.offset)
                     states[user] = quarantine(state, arrival)
-                letters.append(_letter(batch, arrival, event, reason, repr(error)))
+                letters.append(track_letter(batch, arrival, event, reason, repr(error)))
                 refused.add(arrival.offset)
                 outcome = "dead"
             else:
@@ -203,7 +203,7 @@ class Tracker:
                 if outcome == "erased":
                     erased[user] = arrival.clock_ms
                 elif outcome == "quarantined":
-                    letters.append(_letter(batch, arrival, event, outcome, f"since offset {state.broken_at}"))
+                    letters.append(track_letter(batch, arrival, event, outcome, f"since offset {state.broken_at}"))
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
         if passed := self.limits.passed([seen.offset in refused for seen, _ in events]):
             first = letters[0]
@@ -257,7 +257,7 @@ class Tracker:
         return False
 
 
-def _letter(batch: EventBatch, arrival: Arrival, event: BehaviourEvent, reason: str, detail: str) -> DeadLetter:
+def track_letter(batch: EventBatch, arrival: Arrival, event: BehaviourEvent, reason: str, detail: str) -> DeadLetter:
     return DeadLetter(
         stage="track",
         reason=reason,

@@ -22,7 +22,11 @@ TYPED_BY = {
     "night-1-bad-model.md": ("integration/test_night_1_bad_model.py", "cli/test_models.py"),
     "night-2-job-was-down.md": ("integration/test_night_2_job_was_down.py",),
     "night-3-store-lost.md": ("integration/test_night_3_store_lost.py", "integration/test_rebuild_users.py"),
-    "night-4-bad-producer.md": ("integration/test_night_4_bad_producer.py", "integration/test_dlq.py"),
+    "night-4-bad-producer.md": (
+        "integration/test_night_4_bad_producer.py",
+        "integration/test_dlq.py",
+        "integration/test_rebuild_users.py",
+    ),
     "night-5-new-threshold-or-model.md": ("integration/test_night_5_threshold.py",),
     "night-6-backfill.md": ("integration/test_night_6_backfill.py", "integration/test_operations.py"),
     "upgrades.md": (

@@ -27,6 +27,16 @@ PARTITIONS = 4
 POLICY = TriggerPolicy()
 
 
+def aigq(*words: str, status: int = 0) -> str:
+    """What `aigq WORDS` prints, in this process. Fails where it would exit otherwise."""
+    ran = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    error = ran.exception
+    known = exit_status(error) if isinstance(error, Exception) else None  # as cli.main takes them
+    ended_with = ran.exit_code if known is None else known
+    assert ended_with == status, f"{ended_with}: {ran.output} {error!r}"
+    return ran.output if known is None else f"{ran.output}{error}"
+
+
 @dataclass
 class Dlq:
     """With its connection, its topic of letters, and the topic that they are about."""
@@ -42,12 +52,7 @@ class Dlq:
         return ["dlq", *words, *where, "--dead_letter_topic", self.topic]
 
     def __call__(self, *words: str, status: int = 0) -> str:
-        ran = CliRunner().invoke(app, self.words(*words), env={"COLUMNS": "200"})
-        error = ran.exception
-        known = exit_status(error) if isinstance(error, Exception) else None  # as cli.main takes them
-        ended_with = ran.exit_code if known is None else known
-        assert ended_with == status, f"{ended_with}: {ran.output} {error!r}"
-        return ran.output if known is None else f"{ran.output}{error}"
+        return aigq(*self.words(*words), status=status)
 
     def lines(self, *words: str) -> list[dict]:
         return [json.loads(line) for line in self(*words, "--json").splitlines() if line.startswith("{")]

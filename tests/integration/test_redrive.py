@@ -5,6 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 
 import msgspec
@@ -17,9 +18,10 @@ from local.valkey import Valkey
 from schemas import BehaviourEvent, DeadLetter
 from schemas.codec import Decoder, encoder_for
 from schemas.wire_mapper import event_reader
+from store.layout import shard_of
 from store.letters import LetterRegistry
 from store.operations import Operations
-from tests.integration.dlq import Dlq, SmallJob, new_dlq, total
+from tests.integration.dlq import Dlq, SmallJob, aigq, new_dlq, total
 from transforms.redriven_records import LETTER_HEADER, REDRIVES_HEADER, partition_of
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -170,13 +172,28 @@ def test_events_in_a_wrong_partition_go_home(dlq: Dlq, job: SmallJob) -> None:
     assert job.texts("u1") == ["at home", "astray"]
 
 
-def test_a_shopper_whose_first_event_lies_elsewhere_is_left_for_a_rebuild(dlq: Dlq, job: SmallJob) -> None:
-    job.produce(avro(search("u1", "e1", "astray")), "some session", (partition_of(b"u1", 4) + 1) % 4)
+def test_a_shopper_whose_first_event_lies_elsewhere_is_brought_home_by_a_rebuild(
+    dlq: Dlq, job: SmallJob, tmp_path: Path
+) -> None:
+    away = (partition_of(b"u1", 4) + 1) % 4
+    for number in range(3):
+        job.produce(avro(search("u1", f"e{number}", f"astray {number}")), "some session", away)
     job.take()
-    job.produce(avro(search("u1", "e2", "at home")), "u1")
+    job.produce(avro(search("u1", "e3", "at home")), "u1")
     job.take()
     assert total(dlq.redrive()["left"]) == {"away_from_home": 1}
-    assert "aigq rebuild --users FILE" in dlq("redrive")
+    assert "`aigq rebuild --users FILE` brings the shopper home" in dlq("redrive")
+    (users := tmp_path / "users.txt").write_text("u1")
+    where = [f"--bootstrap={dlq.bootstrap}", f"--store={dlq.store_url}", f"--namespace={dlq.namespace}"]
+    where += [f"--topic={dlq.behaviour}", f"--dead_letter_topic={dlq.topic}"]
+    aigq("rebuild", f"--users={users}", "--execute", *where)
+    assert (job.texts("u1"), job.state("u1").partition) == (["at home"], partition_of(b"u1", 4))
+    due = {p: job.store.due(shard_of("u1", 4), p, 1 << 49, 9) for p in range(4)}
+    assert due == {p: ["u1"] if p == partition_of(b"u1", 4) else [] for p in range(4)}
+    assert total(dlq.redrive("--reason=wrong_partition", "--wait_s=0")["expected"]) == {"folded": 3, "duplicate": 1}
+    job.take()
+    assert sorted(job.texts("u1")) == ["astray 0", "astray 1", "astray 2", "at home"]
+    assert set(dlq.statuses().values()) == {"redriven"}
 
 
 def test_what_has_gone_from_its_topic_comes_from_the_letter(dlq: Dlq, job: SmallJob) -> None:

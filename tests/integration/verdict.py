@@ -51,6 +51,15 @@ def judge(
     expected: Mapping[str, Shopper], stored: Stored, runs_kept: int = 3, put_back: Collection[str] = ()
 ) -> Verdict:
     """put_back: runs whose lists a rebuild has brought from elsewhere, whatever its own requests ended as."""
+    verdict = judge_states(expected, stored)
+    certain = {user: shopper for user, shopper in expected.items() if not shopper.close_calls}
+    _compare_requests(certain, expected, stored, verdict)
+    _compare_lists(certain, stored, verdict, runs_kept, put_back)
+    return verdict
+
+
+def judge_states(expected: Mapping[str, Shopper], stored: Stored) -> Verdict:
+    """Behaviours and interest alone."""
     verdict = Verdict()
     certain = {user: shopper for user, shopper in expected.items() if not shopper.close_calls}
     verdict.close_calls = len(expected) - len(certain)
@@ -64,8 +73,6 @@ def judge(
             _compare_behaviours(shopper, found, verdict)
             _compare_interest(shopper, found, verdict)
     verdict.doubled += [f"{user}: a state without records" for user in stored.shoppers.keys() - expected.keys()]
-    _compare_requests(certain, expected, stored, verdict)
-    _compare_lists(certain, stored, verdict, runs_kept, put_back)
     return verdict
 
 
