@@ -124,7 +124,10 @@ def regenerate(settings: Regenerate, execute: bool) -> int:
         raise LookupError(f"no model is promoted in {settings.models}/{settings.model}: which version is good?")
     bad = BadLists(settings.window, settings.versions, served.version)
     if served.version in settings.versions:
-        print(f"{served.version} serves: new lists would be as bad. First: aigq models rollback", file=sys.stderr)
+        print(
+            f"{served.version} serves: new lists would be as bad. First: aigq models rollback --from={served.version}",
+            file=sys.stderr,
+        )
         return A_PERSON_DECIDES
     if not execute:
         judge = Selection(store, bad, "preview", meta.policy_digest, clocks_of(store)).judge
