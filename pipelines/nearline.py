@@ -26,6 +26,7 @@ from interest import FOLD_VERSION
 from local.flink import flink
 from local.prism import prism
 from pipelines import beam_workarounds, observability, worker
+from pipelines.known_options import unknown_words
 from pipelines.options import NearlineOptions, NearlineSettings
 from pipelines.worker import Job
 from store.client import (
@@ -105,7 +106,7 @@ def run(argv: Sequence[str]) -> int:
     began = time.monotonic()
     options = PipelineOptions(list(argv), streaming=True, save_main_session=False)
     settings = options.view_as(NearlineOptions).settings()
-    if errors := settings.errors():
+    if errors := [*unknown_words(argv), *settings.errors()]:
         print("\n".join(errors), file=sys.stderr)
         return BAD_CONFIGURATION
     observability.log_as_json()

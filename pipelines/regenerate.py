@@ -9,17 +9,17 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import msgspec
 
 from inference.model_versions import latest
 from interest import decode
 from pipelines.backfill import NO_BEHAVIOURS, NO_STATE, QUARANTINED, opened
+from pipelines.known_options import unknown_words
 from pipelines.list_estimate import Prices, estimate
 from pipelines.list_requests import ERASED, Limits, ListRequests, Verdict, clocks_of
 from pipelines.operation import A_PERSON_DECIDES, DONE, FAILED, STOPPED, WRONG_ARGUMENTS, Stopped, Window, running
-from pipelines.options import NearlineSettings
 from pipelines.screen import Screen
 from schemas import QueryRun
 from store.client import ShopperStore
@@ -93,10 +93,10 @@ def run_regenerate(arguments: Sequence[str], window: Window, execute: bool) -> i
     parser.add_argument("--tokens_per_second", type=float, default=0.0)
     parser.add_argument("--gpu_hour_price", type=float, default=0.0)
     given, others = parser.parse_known_args(arguments)
-    known = {f"--{each.name}" for each in fields(NearlineSettings)}
-    unknown = [word for word in others if word.startswith("--") and word.partition("=")[0] not in known]
-    if unknown or given.per_second <= 0 or given.most_waiting <= 0:
-        print(f"unknown options: {unknown}; --per_second and --most_waiting are above 0", file=sys.stderr)
+    wrong = unknown_words(others, vars(given))
+    wrong += [f"--{name} must be above 0" for name in ("per_second", "most_waiting") if getattr(given, name) <= 0]
+    if wrong:
+        print("\n".join(wrong), file=sys.stderr)
         return WRONG_ARGUMENTS
     named = (word if "/" in word else f"{given.model}/{word}" for word in given.model_version)
     settings = Regenerate(
