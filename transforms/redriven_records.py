@@ -45,9 +45,12 @@ SKIPS: dict[str, str] = {
     "breaks_the_fold": "this version's fold breaks on it too, and would quarantine the shopper",
     "nothing_known": "nothing is known of the shopper from which a list could be made",
     "erased": "the shopper was erased",
+    "before_erasure": "older than the shopper's erasure: what was forgotten stays so",
     "too_large_for_topic": "the topic takes no message of this size",
 }
 """Why a letter is not redriven."""
+TAKEN_FOR_NOTHING = ("away_from_home", "quarantined", "breaks_the_fold", "before_erasure")
+"""Of these, what the job's own rule says of the record. (An erasure that was a dead letter is given again: it takes effect.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,7 @@ class RecordLooks:
             return Look(case, skip="no_key")
         topic = case.newest.topic
         expected = self._expected(event, topic, partition_of(key, self._partitions[topic]))
-        if expected in SKIPS:
+        if expected in TAKEN_FOR_NOTHING:
             return Look(case, skip=expected)
         headers |= {LETTER_HEADER: case.id.encode(), REDRIVES_HEADER: b"%d" % (case.redrives + 1)}
         return Look(case, expected, record=Record(topic, key, value, list(headers.items())))  # type: ignore[arg-type]

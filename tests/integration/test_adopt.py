@@ -98,7 +98,7 @@ def test_another_fold_version_is_refused_until_it_is_adopted_in_place(valkey: Va
     store.begin("track")
     shard = shard_of("ann", 4)
     store.save(shard, 0, 0, 1, 5, [StateChange("ann", b"", encode(EMPTY), None, (Fired("run", 5, b"change"),))])
-    with pytest.raises(NamespaceMismatch, match=r"fold_version is 1, the namespace has 0.*aigq adopt"):
+    with pytest.raises(NamespaceMismatch, match=r"fold_version is 2, the namespace has 1.*aigq adopt"):
         ShopperStore(valkey.url, namespace, 4).open(of_today)
     settings = PipelineOptions(
         [f"--store={valkey.url}", f"--namespace={namespace}", "--bootstrap=none:9092"], streaming=True
