@@ -19,6 +19,7 @@ from interest import decode
 from pipelines.list_requests import clocks_of
 from pipelines.operation import Running, running
 from pipelines.screen import Screen
+from pipelines.unmoved import unmoved
 from schemas.codec import Decoder
 from store.client import ShopperStore, Wanted
 from store.letters import LetterFate, LetterRegistry
@@ -102,7 +103,8 @@ class Redrive:
         """
         outlook, given = Outlook(), dict[str, LetterFate]()
         if any(case.newest.stage == "generate" for case in self._to_look_at()):
-            self._store.begin("redrive")
+            with unmoved(self._store):
+                self._store.begin("redrive")
         out = producer(self._kafka)
         with running(self._store, "redrive", self._asked) as run, self._looks() as looks:
             if self.strays:

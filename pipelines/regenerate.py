@@ -21,6 +21,7 @@ from pipelines.list_estimate import Prices, estimate
 from pipelines.list_requests import ERASED, Limits, ListRequests, Verdict, clocks_of
 from pipelines.operation import A_PERSON_DECIDES, DONE, FAILED, STOPPED, WRONG_ARGUMENTS, Stopped, Window, running
 from pipelines.screen import Screen
+from pipelines.unmoved import unmoved
 from schemas import QueryRun
 from store.client import ShopperStore
 from transforms.want_lists import wanted_list
@@ -115,10 +116,9 @@ def run_regenerate(arguments: Sequence[str], window: Window, execute: bool) -> i
 def regenerate(settings: Regenerate, execute: bool) -> int:
     """Returns the exit status: 1 where bad lists are left, 3 where a bad version serves.
 
-    Raises StoreUnavailable, WriterFenced, BadBundle, LookupError where nothing is tracked.
+    Raises StoreUnavailable, WriterFenced, NamespaceMoved, BadBundle, LookupError where nothing is tracked.
     """
     store = ShopperStore(settings.store, settings.namespace)
-    meta = opened(store)
     served = latest(settings.models, settings.model)
     if served is None:
         raise LookupError(f"no model is promoted in {settings.models}/{settings.model}: which version is good?")
@@ -130,6 +130,7 @@ def regenerate(settings: Regenerate, execute: bool) -> int:
         )
         return A_PERSON_DECIDES
     if not execute:
+        meta = opened(store)
         judge = Selection(store, bad, "preview", meta.policy_digest, clocks_of(store)).judge
         users = set(affected(store, bad, ""))
         print("\n".join(estimate(store, users, judge, settings.models, settings.model, settings.prices).lines()))
@@ -137,7 +138,9 @@ def regenerate(settings: Regenerate, execute: bool) -> int:
             print(f"{count:,} lists of {version} were stored within {settings.window}")
         print("nothing was written; --execute asks for them")
         return DONE
-    store.begin("regenerate")
+    with unmoved(store):
+        meta = opened(store)
+        store.begin("regenerate")
     asked = Asked(str(settings.window), settings.versions, served.version)
     try:
         with running(store, "regenerate", asked) as run, Screen() as screen:

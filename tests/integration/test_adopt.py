@@ -13,8 +13,9 @@ from interest import EMPTY, FOLD_VERSION, TriggerPolicy, behaviours_of, decode, 
 from local.kafka import Kafka
 from local.valkey import Valkey
 from pipelines.adopt import adopt
-from pipelines.nearline import NamespaceMoved, prepare
+from pipelines.nearline import prepare
 from pipelines.options import NearlineOptions, NearlineSettings
+from pipelines.unmoved import NamespaceMoved
 from store.client import Fired, NamespaceMeta, NamespaceMismatch, ShopperStore, StateChange, WriterFenced
 from store.layout import shard_of
 from tests.integration.nights import Night, night
