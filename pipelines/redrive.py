@@ -51,6 +51,8 @@ class RedriveAsked(Struct, frozen=True, omit_defaults=True):
     schema_registry: str = ""
     mapper: str = ""
     log_clock: LogClock = "append"
+    force: bool = False
+    """Also records of a topic that the namespace does not read."""
 
 
 class RedrivePlace(Struct, frozen=True):
@@ -162,6 +164,7 @@ class Redrive:
                 asked.format,
                 bool(asked.mapper),
                 asked.log_clock,
+                asked.force,
             )
 
     def _wanted(self, about: Iterable[LetterCase], clocks: Mapping[int, int], operation: str) -> dict[str, Wanted]:

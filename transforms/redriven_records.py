@@ -36,6 +36,8 @@ SKIPS: dict[str, str] = {
     "gone": "deleted from its topic, and the letter cannot stand in for it (it holds the beginning only, or what it holds cannot be "
     "written in the job's format: give --format)",
     "no_topic": "its topic is not at these brokers",
+    "not_read": "of a topic that the namespace does not read (any more): no job would take it. Is --namespace right? --force gives it all "
+    "the same",
     "no_key": "names no shopper: neither the record (as read with --format and --mapper) nor its key nor the letter",
     "unreadable": "the record in its topic cannot be read with --format and --mapper, so that nothing says it is the letter's; give "
     "what the job runs with",
@@ -115,6 +117,8 @@ class RecordLooks:
     mapped: bool = False
     """The job reads with a mapper: an event of ours cannot be written in its format."""
     log_clock: LogClock = "append"
+    unread: bool = False
+    """Also records of a topic that the namespace does not read."""
     _partitions: dict[str, int] = field(default_factory=dict)
     _states: dict[str, State] = field(default_factory=dict)
 
@@ -197,6 +201,8 @@ class RecordLooks:
         if not key:
             return Look(case, skip="no_key")
         topic = case.newest.topic
+        if self._pinned and topic != self._pinned.topic and not self.unread:
+            return Look(case, skip="not_read")
         expected = self._expected(event, topic, partition_of(key, self._partitions[topic]))
         if expected in TAKEN_FOR_NOTHING:
             return Look(case, skip=expected)
