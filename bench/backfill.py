@@ -153,7 +153,12 @@ def through_job(at: Servers, store: ShopperStore, options: argparse.Namespace) -
         freshness.wait_until(child, lambda: " serves" in child.log.read_text(), WITHIN_S, "the model")
         freshness.wait_until(child, lambda: store.depth()[:2] == (0, 0), WITHIN_S, "the end of what was due")
         tokens, before = tokens_made(port), generation.cpu_seconds(child.pid)
-        words = [f"--store={store.calls.url}", f"--namespace={store.namespace}", "--from=0", f"--to={EVER.to_ms}"]
+        words = [
+            f"--store={store.calls.url}",
+            f"--namespace={store.namespace}",
+            "--from=2000-01-01T00:00Z",
+            "--to=2286-01-01T00:00Z",
+        ]
         words += ["--all", "--execute", f"--per_second={UNPACED.per_second}", "--most_waiting=1000000"]
         command = process.start(
             "backfill",

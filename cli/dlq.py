@@ -156,7 +156,11 @@ def redrive(
     chosen: Selection,
     execute: bool = EXECUTE,
     again: bool = typer.Option(False, "--again", help="Also what was redriven before and failed again."),
-    force: bool = typer.Option(False, "--force", help="Also where most of it would be dead letters again."),
+    force: bool = typer.Option(
+        False,
+        "--force",
+        help="Also where most of it would be dead letters again, and of a topic that the namespace does not read.",
+    ),
     per_second: float = typer.Option(500.0, "--per_second", min=0.1, help="Records a second; rises to it in 30 s."),
     wait_s: float = typer.Option(30.0, "--wait_s", min=0.0, help="Seconds to wait for the job, to say what came back."),
     format: str = typer.Option("auto", help="As the job's: auto, avro, confluent, json."),
@@ -179,7 +183,7 @@ def redrive(
         decoder = decoder_for(format, schema_registry, mapper)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    asked = RedriveAsked(chosen.topic, chosen.filter, again, format, schema_registry, mapper, log_clock)  # type: ignore[arg-type]
+    asked = RedriveAsked(chosen.topic, chosen.filter, again, format, schema_registry, mapper, log_clock, force)  # type: ignore[arg-type]
     redriving = Redrive(chosen.kafka, chosen.store, asked, decoder, chosen.cases()[0])
     outlook = redriving.preview()
     stand = standstills(chosen.kafka, chosen.store, decoder)

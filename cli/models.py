@@ -113,22 +113,29 @@ def rollback(
     models: Path = MODELS,
     name: str = NAME,
     why: str = WHY,
+    given_up: str = typer.Option(
+        "", "--from", help="The version to give up. Where it serves no longer, nothing is changed: safe to type twice."
+    ),
     revoke: bool = typer.Option(
-        False, "--revoke", help="Also refuse the given-up version's lists from now on, in --store and --namespace."
+        False, "--revoke", help="Also refuse the lists of --from from now on, in --store and --namespace."
     ),
     store: str = STORE,
     namespace: str = NAMESPACE,
 ) -> None:
     """Lets the version serve that served before the present one. A second roll-back goes further back."""
-    from inference.model_versions import latest, roll_back
+    from inference.model_versions import roll_back
 
+    if revoke and not given_up:
+        raise typer.BadParameter(
+            "--revoke needs --from=VERSION: a revocation cannot be taken back, so say which version is bad"
+        )
     with _exits():
         _check_there(models, name)
-        bad = latest(models, name)
+        bad = _version(models, name, given_up.removeprefix(f"{name}/")).version if given_up else ""
         opened = _opened(store, namespace) if revoke else None  # a store that is away must not leave this half done
-        _say_serves(roll_back(models, name, why))
-    if opened and bad:
-        _revoke(opened, bad.version)
+        _say_serves(roll_back(models, name, why, bad))
+    if opened:
+        _revoke(opened, f"{name}/{bad}")
 
 
 @models_app.command()
@@ -139,7 +146,10 @@ def revoke(
     with _exits():
         found = _version(models, name, version)
         if found.serves:
-            typer.echo(f"{name}/{version} serves: every list would be refused. First: aigq models rollback", err=True)
+            typer.echo(
+                f"{name}/{version} serves: every list would be refused. First: aigq models rollback --from={version}",
+                err=True,
+            )
             raise typer.Exit(3)
     _revoke(_opened(store, namespace), f"{name}/{version}")
 

@@ -1,6 +1,5 @@
 """Options that many commands share, and the store as a person at a terminal reads it."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -22,18 +21,20 @@ def reader(url: str, namespace: str) -> ShopperStore:
     return ShopperStore(url, namespace, deadline_s=5)
 
 
-def nearline_settings(arguments: Sequence[str], **more: str) -> "NearlineSettings":
+def nearline_settings(context: typer.Context, **more: str) -> "NearlineSettings":
     """Options of `aigq run nearline`, for commands that run its steps. Says all that is wrong, and exits with 2."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    from pipelines.known_options import unknown_words
     from pipelines.options import NearlineOptions
     from transforms.files import use_options
 
-    words = [*arguments, *(f"--{name}={value}" for name, value in more.items())]
+    words = [*context.args, *(f"--{name}={value}" for name, value in more.items())]
     options = PipelineOptions(words, streaming=True)
     use_options(options)
     settings = options.view_as(NearlineOptions).settings()
-    if errors := settings.errors():
+    own = {option.lstrip("-") for each in context.command.params for option in each.opts if option.startswith("--")}
+    if errors := [*unknown_words(context.args, own), *settings.errors()]:
         typer.echo("\n".join(errors), err=True)
         raise typer.Exit(2)
     return settings

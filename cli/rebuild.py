@@ -20,7 +20,7 @@ def rebuild(
     With --users: only those shoppers, in place; for a corrected archive, to end a quarantine, or to bring them home. All options of
     `aigq run nearline` may be given too.
     """
-    settings = nearline_settings(context.args, stages="track")
+    settings = nearline_settings(context, stages="track")
     live = writer(settings)
     if users:
         from pipelines import rebuild_users as pipeline
@@ -43,7 +43,7 @@ def adopt(context: typer.Context, execute: bool = EXECUTE) -> None:
     """
     from pipelines import adopt as pipeline
 
-    settings = nearline_settings(context.args, stages="track")
+    settings = nearline_settings(context, stages="track")
     live = writer(settings)
     typer.echo(pipeline.adopt(settings, live) if execute else pipeline.preview(settings, live))
 
@@ -54,7 +54,7 @@ def promote(context: typer.Context, namespace: str, execute: bool = EXECUTE) -> 
     from pipelines import promote as pipeline
     from pipelines.worker import new_store
 
-    settings = nearline_settings(context.args, stages="track")
+    settings = nearline_settings(context, stages="track")
     live = writer(settings)
     if execute:
         typer.echo(pipeline.promote(settings, live, namespace, context.args))

@@ -34,7 +34,7 @@ def replay(
 
         raise typer.Exit(run_regenerate(context.args, window, execute))
     stages = "track" if no_lists else "track,generate"
-    settings = nearline_settings(context.args, stages=stages, end=str(window.to_ms))
+    settings = nearline_settings(context, stages=stages, end=str(window.to_ms))
     live = writer(settings)
     if execute:
         typer.echo(pipeline.replay(settings, live, window, into, context.args))

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class NoWayBack(Exception):
-    """There is no version to roll back to, or it cannot serve: a person names the version to promote."""
+    """There is no version to roll back to, it cannot serve, or another has rolled back already: a person decides."""
 
 
 class Current(msgspec.Struct, frozen=True):
@@ -94,14 +94,23 @@ def promote(models_dir: str | Path, name: str, version: str, why: str = "") -> S
     return _serving(models_dir, name)
 
 
-def roll_back(models_dir: str | Path, name: str, why: str = "") -> ServedModel:
+def roll_back(models_dir: str | Path, name: str, why: str = "", given_up: str = "") -> ServedModel:
     """Promotes the version that served before the present one. Another roll-back goes further back, never forward again.
 
-    Raises NoWayBack where no version served before, or it is not (any more) what was published.
+    given_up: the version that is to serve no longer. Two who type the same roll back once. Empty for the present one.
+
+    Raises NoWayBack where no version served before, it is not (any more) what was published, or `given_up` serves no longer.
     """
     home = Path(models_dir) / name
     with _changing(home):
-        target = way_back(promotions(models_dir, name))
+        history = promotions(models_dir, name)
+        if given_up and history and (now := history[-1]).version != given_up:
+            raise NoWayBack(
+                f"{name}/{given_up} no longer serves: {name}/{now.version} does since {now.at or 'a time that was not recorded'} "
+                f"(promotion {now.promotion}). Nothing was changed. Who did it: `aigq models list`; to refuse the lists of "
+                f"{name}/{given_up} too: `aigq models revoke {given_up}`"
+            )
+        target = way_back(history)
         published = ", ".join(_published(home)) or "none"
         choose = f"aigq models promote VERSION --name {name} (published: {published})"
         if target is None:

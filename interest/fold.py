@@ -30,7 +30,7 @@ from interest.state import (
 from interest.weights import drift, reasons, rebased, trimmed, weigh
 from schemas import BehaviourEvent, Change
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 """Raised with every change of a rule below. Pinned in the store's namespace; another version is adopted, never mixed."""
 
 MOST_CATEGORIES = 64
@@ -51,7 +51,7 @@ class Step(NamedTuple):
     changes: tuple[Change, ...]
     """What came due, oldest first (at most one before an event)."""
     outcome: str
-    """folded, duplicate (offset or id seen before), too_late, erased, quarantined."""
+    """folded, duplicate (offset or id seen before), too_late, before_erasure, erased, quarantined."""
 
 
 class WrongPartition(Exception):
@@ -79,6 +79,8 @@ def fold(state: State, event: BehaviourEvent, arrival: Arrival, policy: TriggerP
     key = key_of(time, behaviour_id(event.id))
     if holds_id(state.rows, key):
         return Step(replace(state, partition=partition, offset=offset), changes, "duplicate")
+    if state.erased_ms and time <= state.erased_ms:  # late or given again: what was forgotten stays so
+        return Step(replace(state, partition=partition, offset=offset), changes, "before_erasure")
     if key <= state.floor or time < clock - policy.horizon_ms:
         return Step(replace(state, partition=partition, offset=offset), changes, "too_late")
 

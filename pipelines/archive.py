@@ -23,6 +23,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import beam_workarounds, observability
+from pipelines.known_options import unknown_words
 from pipelines.nearline import A_PERSON_DECIDES, BAD_CONFIGURATION, EndOfBranch, needs_a_person, runner_options
 from pipelines.options import option
 from schemas.codec import FORMATS, decoder_for
@@ -210,7 +211,9 @@ def run(argv: Sequence[str]) -> int:
 
     SIGTERM writes nothing more: what is buffered is read again.
     """
-    parser = argparse.ArgumentParser("aigq run archive", epilog="Other options go to Beam.", add_help=False)
+    parser = argparse.ArgumentParser(
+        "aigq run archive", epilog="Other options go to Beam.", add_help=False, allow_abbrev=False
+    )
     for f in fields(ArchiveSettings):
         help = f"{f.metadata['help']} (default: {f.default})".replace("%", "%%")
         parser.add_argument(f"--{f.name}", type=type(f.default), default=f.default, help=help)
@@ -220,7 +223,7 @@ def run(argv: Sequence[str]) -> int:
     began = time.monotonic()
     ours, to_beam = parser.parse_known_args(list(argv))
     settings = ArchiveSettings(**vars(ours))
-    if errors := settings.errors():
+    if errors := [*unknown_words(to_beam, vars(ours)), *settings.errors()]:
         print("\n".join(errors), file=sys.stderr)
         return BAD_CONFIGURATION
     observability.log_as_json()

@@ -18,6 +18,7 @@ from pipelines.list_estimate import Prices, estimate
 from pipelines.list_requests import ERASED, FAILED, LISTED, Limits, ListRequests, Verdict, clocks_of
 from pipelines.operation import DONE, STOPPED, Stopped, Window, running
 from pipelines.screen import Screen
+from pipelines.unmoved import unmoved
 from schemas import QueryRun
 from store.client import NamespaceMeta, ShopperStore
 from transforms.want_lists import wanted_list
@@ -57,10 +58,10 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def backfill(settings: Backfill, execute: bool) -> int:
-    """Returns the exit status. Raises StoreUnavailable, WriterFenced, LookupError where nothing is tracked."""
+    """Returns the exit status. Raises StoreUnavailable, WriterFenced, NamespaceMoved, LookupError where nothing is tracked."""
     store = ShopperStore(settings.store, settings.namespace)
-    meta = opened(store)
     if not execute:
+        meta = opened(store)
         selection = Selection(store, settings, "preview", meta.policy_digest, clocks_of(store), failures(store))
         found = estimate(
             store, users_of(store, settings), selection.judge, settings.models, settings.model, settings.prices
@@ -68,7 +69,9 @@ def backfill(settings: Backfill, execute: bool) -> int:
         print("\n".join(found.lines()))
         print("nothing was written; --execute asks for them")
         return DONE
-    store.begin("backfill")
+    with unmoved(store):
+        meta = opened(store)
+        store.begin("backfill")
     try:
         with running(store, "backfill", asked(settings)) as run, Screen() as screen:
             failed = failures(store)
@@ -155,6 +158,8 @@ class Selection:
         if settings.window and not any(map(settings.window.holds, times)):
             return OUTSIDE
         if settings.redo != "all" and runs and runs[0].as_of_ms >= times[-1]:
+            return LISTED
+        if any(run.origin == self.operation for run in runs):  # begun anew after the name had moved
             return LISTED
         outcome, failed_ms = self.failed.get(user, ("", -1))
         since = failed_ms >= times[-1]

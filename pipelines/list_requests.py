@@ -51,6 +51,9 @@ class Limits:
 class Place(msgspec.Struct, frozen=True):
     """The checkpoint: where the operation stands."""
 
+    namespace: str = ""
+    shards: int = 0
+    """Of which the shard is one: what lies behind a place in another namespace, or among other shards, is other shoppers."""
     clocks: dict[int, int] = {}
     """Log clock of each partition when this round began: the as-of of its requests."""
     round: int = 1
@@ -81,14 +84,26 @@ class ListRequests:
         checkpoint = running.progress.checkpoint
         self.place = msgspec.json.decode(checkpoint, type=Place) if checkpoint else self._begin()
         if checkpoint:
+            if (self.place.namespace, self.place.shards) != (store.namespace, store.shards):
+                self._begin_anew()
             self._find_what_was_asked_for()
 
     def _begin(self) -> Place:
         _, seen = self._store.outcomes_after({})
-        place = Place(clocks_of(self._store), seen=seen)
+        place = Place(self._store.namespace, self._store.shards, clocks_of(self._store), seen=seen)
         # Before the first request: whoever goes on with this must ask as of the same time.
         self._running.note(msgspec.json.encode(place).decode(), now=True)
         return place
+
+    def _begin_anew(self) -> None:
+        """The name has moved since: requests that waited may be gone with the old namespace, so everybody is looked at, and counted,
+        again. Who has a list of this operation keeps it (the judge's to say), who waits in a copy is known by the request."""
+        self._screen.say(
+            f"{self._running.id}: the name has moved to {self._store.namespace!r} since; everybody is looked at again, nobody gets a second list"
+        )
+        self._counts.clear()
+        self.place = Place(self._store.namespace, self._store.shards, clocks_of(self._store), self.place.round)
+        self._note(now=True)
 
     def next_round(self) -> None:
         """From now on as of now, and from the first shopper again."""

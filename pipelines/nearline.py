@@ -26,7 +26,9 @@ from interest import FOLD_VERSION
 from local.flink import flink
 from local.prism import prism
 from pipelines import beam_workarounds, observability, worker
+from pipelines.known_options import unknown_words
 from pipelines.options import NearlineOptions, NearlineSettings
+from pipelines.unmoved import NamespaceMoved, unmoved
 from pipelines.worker import Job
 from store.client import (
     NamespaceMeta,
@@ -51,14 +53,8 @@ from transforms.write_query_lists import WriteQueryLists
 
 LOG = logging.getLogger(__name__)
 BAD_CONFIGURATION = 2
-MOVE_S = 600.0
-"""How long a start waits for an operator who is moving the namespace's name."""
 A_PERSON_DECIDES = 3
 """Exit statuses after which the supervisor does not start the job again."""
-
-
-class NamespaceMoved(Exception):
-    """A command began to move or to change the namespace while the job began: starting again, it finds what came of it."""
 
 
 class EndOfBranch(beam.PTransform):
@@ -106,7 +102,7 @@ def run(argv: Sequence[str]) -> int:
     began = time.monotonic()
     options = PipelineOptions(list(argv), streaming=True, save_main_session=False)
     settings = options.view_as(NearlineOptions).settings()
-    if errors := settings.errors():
+    if errors := [*unknown_words(argv), *settings.errors()]:
         print("\n".join(errors), file=sys.stderr)
         return BAD_CONFIGURATION
     observability.log_as_json()
@@ -155,22 +151,16 @@ def prepare(settings: NearlineSettings) -> tuple[Job, ReadPlan | None]:
     Raises ReadRefused, NamespaceMismatch, StoreUnavailable, TimeoutError, LookupError.
     """
     store = worker.new_store(settings)
-    names = Namespaces(store.calls)
-    names.wait_for_move(settings.namespace, MOVE_S)
-    moves, pinned = names.moves(settings.namespace), store.pinned()
-    try:
-        job, plan = prepare_in(settings, store)
-    except NamespaceMismatch as error:
-        if store.pinned() == pinned:
-            raise
-        raise NamespaceMoved(
-            f"`aigq adopt` has just changed {settings.namespace!r}; starting again with what it holds now"
-        ) from error
-    # Whoever began after a command had fenced the writers of before would write on where they were stopped.
-    if names.moves(settings.namespace) != moves:
-        raise NamespaceMoved(
-            f"an operator's command has just begun to move {settings.namespace!r}; starting again after it"
-        )
+    with unmoved(store) as moves:
+        pinned = store.pinned()
+        try:
+            job, plan = prepare_in(settings, store)
+        except NamespaceMismatch as error:
+            if store.pinned() == pinned:
+                raise
+            raise NamespaceMoved(
+                f"`aigq adopt` has just changed {settings.namespace!r}; starting again with what it holds now"
+            ) from error
     return replace(job, moves=moves), plan
 
 

@@ -75,7 +75,7 @@ class Summary:
 
     seconds: float
     events: dict[str, int]
-    """By outcome: folded, duplicate, too_late, erased, quarantined, dead, skipped."""
+    """By outcome: folded, duplicate, too_late, before_erasure, erased, quarantined, dead, skipped."""
     changes: int
     requests: dict[str, int]
     """By outcome, as this process counted them; the store's own counts cover all processes."""

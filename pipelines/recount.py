@@ -30,6 +30,8 @@ class Count(NamedTuple):
 class _Counted:
     partition: int
     offset: int = -1
+    erased_ms: int = -1
+    """Log clock at which the shopper asked to be forgotten."""
     kept: list[tuple[int, bytes]] = field(default_factory=list)
     """(time, id) of the behaviours, in order."""
     trimmed: tuple[int, bytes] = (-1, b"")
@@ -53,11 +55,11 @@ class Recount:
                 continue  # a dead letter: the shopper is at home elsewhere
             shopper.offset = offset
             if event.kind == "erase":
-                shopper.kept, shopper.trimmed = [], (-1, b"")
+                shopper.kept, shopper.trimmed, shopper.erased_ms = [], (-1, b""), clock
                 continue
             key = (min(event.time_ms, clock), blake2b(event.id.encode(), digest_size=6).digest())
             known = any(id == key[1] for _, id in shopper.kept)
-            if known or key <= shopper.trimmed or key[0] < clock - self._horizon_ms:
+            if known or key[0] <= shopper.erased_ms or key <= shopper.trimmed or key[0] < clock - self._horizon_ms:
                 continue
             insort(shopper.kept, key)
             while len(shopper.kept) > self._most or shopper.kept[0][0] < clock - self._horizon_ms:

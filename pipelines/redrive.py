@@ -19,6 +19,7 @@ from interest import decode
 from pipelines.list_requests import clocks_of
 from pipelines.operation import Running, running
 from pipelines.screen import Screen
+from pipelines.unmoved import unmoved
 from schemas.codec import Decoder
 from store.client import ShopperStore, Wanted
 from store.letters import LetterFate, LetterRegistry
@@ -50,6 +51,8 @@ class RedriveAsked(Struct, frozen=True, omit_defaults=True):
     schema_registry: str = ""
     mapper: str = ""
     log_clock: LogClock = "append"
+    force: bool = False
+    """Also records of a topic that the namespace does not read."""
 
 
 class RedrivePlace(Struct, frozen=True):
@@ -102,7 +105,8 @@ class Redrive:
         """
         outlook, given = Outlook(), dict[str, LetterFate]()
         if any(case.newest.stage == "generate" for case in self._to_look_at()):
-            self._store.begin("redrive")
+            with unmoved(self._store):
+                self._store.begin("redrive")
         out = producer(self._kafka)
         with running(self._store, "redrive", self._asked) as run, self._looks() as looks:
             if self.strays:
@@ -160,6 +164,7 @@ class Redrive:
                 asked.format,
                 bool(asked.mapper),
                 asked.log_clock,
+                asked.force,
             )
 
     def _wanted(self, about: Iterable[LetterCase], clocks: Mapping[int, int], operation: str) -> dict[str, Wanted]:

@@ -85,10 +85,13 @@ def wait_for_the_job(store: ShopperStore, given: Mapping[str, LetterFate], withi
     """Whether the job has taken everything that was given again; False where it had not by then."""
     pinned = store.pinned()
     last: dict[int, int] = {}
+    unread = False
     for fate in given.values():
         topic, partition, offset = _place(fate.places[-1])
         if pinned and topic == pinned.topic:
             last[partition] = max(last.get(partition, -1), offset)
+        elif topic:
+            unread = True  # nobody says whether a job takes it
     deadline = time.monotonic() + within_s
     while True:
         progress = store.progress()
@@ -98,7 +101,7 @@ def wait_for_the_job(store: ShopperStore, given: Mapping[str, LetterFate], withi
             if min((a.next_offset for (_, p), a in progress.items() if p == partition), default=0) <= offset
         ]
         if not behind:
-            return True
+            return not unread
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL_S)

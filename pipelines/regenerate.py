@@ -9,18 +9,19 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import msgspec
 
 from inference.model_versions import latest
 from interest import decode
 from pipelines.backfill import NO_BEHAVIOURS, NO_STATE, QUARANTINED, opened
+from pipelines.known_options import unknown_words
 from pipelines.list_estimate import Prices, estimate
 from pipelines.list_requests import ERASED, Limits, ListRequests, Verdict, clocks_of
 from pipelines.operation import A_PERSON_DECIDES, DONE, FAILED, STOPPED, WRONG_ARGUMENTS, Stopped, Window, running
-from pipelines.options import NearlineSettings
 from pipelines.screen import Screen
+from pipelines.unmoved import unmoved
 from schemas import QueryRun
 from store.client import ShopperStore
 from transforms.want_lists import wanted_list
@@ -93,10 +94,10 @@ def run_regenerate(arguments: Sequence[str], window: Window, execute: bool) -> i
     parser.add_argument("--tokens_per_second", type=float, default=0.0)
     parser.add_argument("--gpu_hour_price", type=float, default=0.0)
     given, others = parser.parse_known_args(arguments)
-    known = {f"--{each.name}" for each in fields(NearlineSettings)}
-    unknown = [word for word in others if word.startswith("--") and word.partition("=")[0] not in known]
-    if unknown or given.per_second <= 0 or given.most_waiting <= 0:
-        print(f"unknown options: {unknown}; --per_second and --most_waiting are above 0", file=sys.stderr)
+    wrong = unknown_words(others, vars(given))
+    wrong += [f"--{name} must be above 0" for name in ("per_second", "most_waiting") if getattr(given, name) <= 0]
+    if wrong:
+        print("\n".join(wrong), file=sys.stderr)
         return WRONG_ARGUMENTS
     named = (word if "/" in word else f"{given.model}/{word}" for word in given.model_version)
     settings = Regenerate(
@@ -115,18 +116,21 @@ def run_regenerate(arguments: Sequence[str], window: Window, execute: bool) -> i
 def regenerate(settings: Regenerate, execute: bool) -> int:
     """Returns the exit status: 1 where bad lists are left, 3 where a bad version serves.
 
-    Raises StoreUnavailable, WriterFenced, BadBundle, LookupError where nothing is tracked.
+    Raises StoreUnavailable, WriterFenced, NamespaceMoved, BadBundle, LookupError where nothing is tracked.
     """
     store = ShopperStore(settings.store, settings.namespace)
-    meta = opened(store)
     served = latest(settings.models, settings.model)
     if served is None:
         raise LookupError(f"no model is promoted in {settings.models}/{settings.model}: which version is good?")
     bad = BadLists(settings.window, settings.versions, served.version)
     if served.version in settings.versions:
-        print(f"{served.version} serves: new lists would be as bad. First: aigq models rollback", file=sys.stderr)
+        print(
+            f"{served.version} serves: new lists would be as bad. First: aigq models rollback --from={served.version}",
+            file=sys.stderr,
+        )
         return A_PERSON_DECIDES
     if not execute:
+        meta = opened(store)
         judge = Selection(store, bad, "preview", meta.policy_digest, clocks_of(store)).judge
         users = set(affected(store, bad, ""))
         print("\n".join(estimate(store, users, judge, settings.models, settings.model, settings.prices).lines()))
@@ -134,7 +138,9 @@ def regenerate(settings: Regenerate, execute: bool) -> int:
             print(f"{count:,} lists of {version} were stored within {settings.window}")
         print("nothing was written; --execute asks for them")
         return DONE
-    store.begin("regenerate")
+    with unmoved(store):
+        meta = opened(store)
+        store.begin("regenerate")
     asked = Asked(str(settings.window), settings.versions, served.version)
     try:
         with running(store, "regenerate", asked) as run, Screen() as screen:

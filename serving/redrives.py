@@ -14,7 +14,7 @@ Outcomes = Mapping[tuple[str, str], Counter[str]]
 _SHOWN = {"folded": "takes effect", "duplicate": "duplicate", "too_late": "too late"}
 TOO_LATE = (
     "{:,} come too late to count: older than the days that are remembered, or than the oldest behaviour that their shopper's full "
-    "history keeps (docs/interest.md, step 7)"
+    "history keeps (docs/interest.md, step 8)"
 )
 DEAD_AGAIN = (
     "{:,} would be dead letters again, as this command reads them (--format, --mapper): give what the job runs with, or mend the "

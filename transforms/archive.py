@@ -61,10 +61,14 @@ class Buffer:
     """Bytes of values."""
     began: float = 0.0
     """Monotonic seconds of the first thing in it."""
+    appended_ms: int = 0
+    """Append time of its last record: its hour, while every record of the partition is dead and none has told a log clock."""
 
     @property
     def hour_ms(self) -> int:
-        return hour_of(self.clock_ms if self.records else max(self.clock_ms, self.progress_ms))
+        if self.records:
+            return hour_of(self.clock_ms or max(0, self.appended_ms))
+        return hour_of(max(self.clock_ms, self.progress_ms))
 
 
 @dataclass
@@ -138,7 +142,7 @@ class Archiver:
             sizes = [len(value or b"") for value in batch.values]
             first = 0
             while first < len(clocks):
-                if at.records and hour_of(clocks[first]) != at.hour_ms:
+                if at.records and at.clock_ms and hour_of(clocks[first]) != at.hour_ms:
                     at.next_offset = batch.offsets[first]
                     self._write(batch.partition, at)
                     at.began = time.monotonic()
@@ -146,7 +150,7 @@ class Archiver:
                 at.batches.append(rows.slice(first, last - first))
                 at.records += last - first
                 at.size += sum(sizes[first:last])
-                at.clock_ms = clocks[last - 1]
+                at.clock_ms, at.appended_ms = clocks[last - 1], batch.ingest_ms[last - 1]
                 first = last
         at.next_offset = batch.next_offset
 
@@ -162,7 +166,7 @@ class Archiver:
     def _write(self, partition: int, at: Buffer) -> None:
         """The buffer as a file; it begins anew where the file ends."""
         progress_ms = max(at.progress_ms, at.clock_ms)
-        if progress_ms and (at.next_offset > at.first_offset or progress_ms > at.told_ms):
+        if (at.records or progress_ms) and (at.next_offset > at.first_offset or progress_ms > at.told_ms):
             file = ArchivedFile(partition, at.first_offset, at.next_offset, at.hour_ms)
             facts = FileFacts(
                 self.plan.topic,

@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from schemas.validate import FIRST_MS
+
 Offsets = Mapping[int, int]
 """Next offset by partition."""
 OnLostRecords = Literal["fail", "skip"]
+
+
+BEYOND_MS = 10**13
+"""The year 2286. From there on lie microseconds, and dates as one number."""
 
 
 class ReadRefused(Exception):
@@ -61,8 +67,8 @@ class LogBounds:
 
 def parse_time_ms(text: str) -> int:
     """Epoch milliseconds, or ISO with a zone. Raises ValueError saying what is wrong."""
-    if text.isdigit():
-        return int(text)
+    if text.isdecimal():
+        return _milliseconds(text)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -71,7 +77,23 @@ def parse_time_ms(text: str) -> int:
         ) from None
     if moment.tzinfo is None:
         raise ValueError(f"a time without zone: {text!r}; add one, e.g. {text}+00:00 or {text}Z")
-    return int(moment.timestamp() * 1000)
+    # Nothing is older than FIRST_MS: an earlier time means the same, and may be handed on in milliseconds.
+    return max(FIRST_MS, round(moment.timestamp() * 1000))
+
+
+def _milliseconds(digits: str) -> int:
+    """Raises ValueError where the number is one of seconds, or a date without its marks: an early one would mean everything."""
+    number = int(digits)
+    if FIRST_MS <= number < BEYOND_MS:
+        return number
+    if FIRST_MS <= number * 1000 < BEYOND_MS:
+        meant = f"if it is seconds, that is {number * 1000}"
+    elif digits.startswith(("19", "20")) and len(digits) in (8, 12, 14):
+        clock = f"{digits[8:10] or '00'}:{digits[10:12] or '00'}:{digits[12:14] or '00'}"
+        meant = f"if it is a date, write {digits[:4]}-{digits[4:6]}-{digits[6:8]}T{clock}Z"
+    else:
+        meant = "they have 13 digits"
+    raise ValueError(f"not epoch milliseconds of the years 2000 to 2286: {digits}; {meant}")
 
 
 def start_from_applied(

@@ -3,7 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS = Counter("aigq_events", "Behaviour events read from the log", ["outcome"])
-"""outcome: folded, duplicate, too_late, erased, quarantined, dead, skipped (by the mapper)."""
+"""outcome: folded, duplicate, too_late, before_erasure, erased, quarantined, dead, skipped (by the mapper)."""
 CHANGES = Counter("aigq_changes", "Changes that came due (requests for a list)")
 REQUESTS = Counter("aigq_requests", "Requests by the outcome they ended in", ["outcome"])
 """outcome: published, conflated, expired, malformed, refused, exhausted."""

@@ -36,6 +36,8 @@ SKIPS: dict[str, str] = {
     "gone": "deleted from its topic, and the letter cannot stand in for it (it holds the beginning only, or what it holds cannot be "
     "written in the job's format: give --format)",
     "no_topic": "its topic is not at these brokers",
+    "not_read": "of a topic that the namespace does not read (any more): no job would take it. Is --namespace right? --force gives it all "
+    "the same",
     "no_key": "names no shopper: neither the record (as read with --format and --mapper) nor its key nor the letter",
     "unreadable": "the record in its topic cannot be read with --format and --mapper, so that nothing says it is the letter's; give "
     "what the job runs with",
@@ -45,9 +47,12 @@ SKIPS: dict[str, str] = {
     "breaks_the_fold": "this version's fold breaks on it too, and would quarantine the shopper",
     "nothing_known": "nothing is known of the shopper from which a list could be made",
     "erased": "the shopper was erased",
+    "before_erasure": "older than the shopper's erasure: what was forgotten stays so",
     "too_large_for_topic": "the topic takes no message of this size",
 }
 """Why a letter is not redriven."""
+TAKEN_FOR_NOTHING = ("away_from_home", "quarantined", "breaks_the_fold", "before_erasure")
+"""Of these, what the job's own rule says of the record. (An erasure that was a dead letter is given again: it takes effect.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,8 @@ class RecordLooks:
     mapped: bool = False
     """The job reads with a mapper: an event of ours cannot be written in its format."""
     log_clock: LogClock = "append"
+    unread: bool = False
+    """Also records of a topic that the namespace does not read."""
     _partitions: dict[str, int] = field(default_factory=dict)
     _states: dict[str, State] = field(default_factory=dict)
 
@@ -194,8 +201,10 @@ class RecordLooks:
         if not key:
             return Look(case, skip="no_key")
         topic = case.newest.topic
+        if self._pinned and topic != self._pinned.topic and not self.unread:
+            return Look(case, skip="not_read")
         expected = self._expected(event, topic, partition_of(key, self._partitions[topic]))
-        if expected in SKIPS:
+        if expected in TAKEN_FOR_NOTHING:
             return Look(case, skip=expected)
         headers |= {LETTER_HEADER: case.id.encode(), REDRIVES_HEADER: b"%d" % (case.redrives + 1)}
         return Look(case, expected, record=Record(topic, key, value, list(headers.items())))  # type: ignore[arg-type]

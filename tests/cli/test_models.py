@@ -77,8 +77,29 @@ def test_a_roll_back_that_cannot_be_made_asks_for_a_person_and_changes_nothing(m
     assert current(models) == before
 
 
+def test_two_who_give_up_the_same_version_go_back_once(models: Path, bundles: Path):
+    random_bundle(bundles / "3", version="3", seed=3)
+    assert aigq("publish", str(bundles / "3"), f"--models={models}").exit_code == 0
+    assert on(models, "promote", "3").exit_code == 0
+    assert on(models, "rollback", "--from=tiny/3").stdout.startswith("tiny/2 serves (promotion 4)")
+    before = current(models)
+    second = on(models, "rollback", "--from=3")
+    assert second.exit_code == 3
+    assert "tiny/3 no longer serves: tiny/2 does since 20" in second.stderr
+    assert "aigq models revoke 3" in second.stderr
+    assert current(models) == before
+
+
+def test_a_revocation_names_what_it_revokes(models: Path):
+    before = current(models)
+    refused = on(models, "rollback", "--revoke")
+    assert (refused.exit_code, "--from=VERSION" in refused.stderr) == (2, True)
+    assert current(models) == before
+
+
 @pytest.mark.parametrize(
-    "words", [("promote", "9"), ("show", "9"), ("list", "--name=none"), ("rollback", "--name=none")]
+    "words",
+    [("promote", "9"), ("show", "9"), ("list", "--name=none"), ("rollback", "--name=none"), ("rollback", "--from=9")],
 )
 def test_a_version_or_model_that_never_was_is_a_wrong_argument(models: Path, words: tuple[str, ...]):
     refused = aigq(words[0], *words[1:], *([] if "--name=none" in words else ["--name=tiny"]), f"--models={models}")

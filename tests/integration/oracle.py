@@ -112,7 +112,7 @@ def fold_log(records: Iterable[Record], rule: Rule, until_ms: int | None = None)
 
 
 def take(shopper: Shopper, event: dict[str, Any], record: Record, clock: int, rule: Rule) -> str:
-    """One record of a shopper, by the twelve steps of docs/interest.md. Returns what became of it."""
+    """One record of a shopper, by the thirteen steps of docs/interest.md. Returns what became of it."""
     if shopper.partition not in (-1, record.partition):
         return "wrong_partition"
     if record.offset <= shopper.offset:
@@ -136,6 +136,8 @@ def take(shopper: Shopper, event: dict[str, Any], record: Record, clock: int, ru
     if any(behaviour.id == kept.id for kept in shopper.kept):
         return "duplicate"
     place = (behaviour.time_ms, behaviour.id)
+    if shopper.erased_ms is not None and not behaviour.time_ms > shopper.erased_ms:
+        return "before_erasure"
     if behaviour.time_ms < clock - rule.horizon_ms or (shopper.floor is not None and place <= shopper.floor):
         return "too_late"
     _keep(shopper, behaviour, clock, rule)

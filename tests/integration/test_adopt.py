@@ -13,8 +13,9 @@ from interest import EMPTY, FOLD_VERSION, TriggerPolicy, behaviours_of, decode, 
 from local.kafka import Kafka
 from local.valkey import Valkey
 from pipelines.adopt import adopt
-from pipelines.nearline import NamespaceMoved, prepare
+from pipelines.nearline import prepare
 from pipelines.options import NearlineOptions, NearlineSettings
+from pipelines.unmoved import NamespaceMoved
 from store.client import Fired, NamespaceMeta, NamespaceMismatch, ShopperStore, StateChange, WriterFenced
 from store.layout import shard_of
 from tests.integration.nights import Night, night
@@ -98,7 +99,7 @@ def test_another_fold_version_is_refused_until_it_is_adopted_in_place(valkey: Va
     store.begin("track")
     shard = shard_of("ann", 4)
     store.save(shard, 0, 0, 1, 5, [StateChange("ann", b"", encode(EMPTY), None, (Fired("run", 5, b"change"),))])
-    with pytest.raises(NamespaceMismatch, match=r"fold_version is 1, the namespace has 0.*aigq adopt"):
+    with pytest.raises(NamespaceMismatch, match=r"fold_version is 2, the namespace has 1.*aigq adopt"):
         ShopperStore(valkey.url, namespace, 4).open(of_today)
     settings = PipelineOptions(
         [f"--store={valkey.url}", f"--namespace={namespace}", "--bootstrap=none:9092"], streaming=True

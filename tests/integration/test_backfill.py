@@ -12,16 +12,22 @@ import pytest
 from inference.scripted_engine import ScriptedEngine, generated
 from interest import Arrival, State, decode, encode, quarantine
 from pipelines import list_requests, operation
-from pipelines.backfill import Backfill, Selection, backfill, failures
+from pipelines.adopt import adopt
+from pipelines.backfill import Backfill, Redo, Selection, backfill, failures
 from pipelines.list_estimate import estimate
 from pipelines.list_requests import Limits, clocks_of
+from pipelines.move_name import move_name
 from pipelines.operation import DONE, STOPPED, Window
-from store.client import ShopperStore, StateChange
+from pipelines.options import NearlineSettings
+from pipelines.unmoved import NamespaceMoved, unmoved
+from store.client import Applied, ShopperStore, Stage, StateChange
 from store.layout import shard_of
+from store.namespaces import Namespaces
 from store.operations import Operations
 from tests.integration.stores import a_list, fire
-from tests.integration.test_generate_branch import META, SHARDS, branch, shop
+from tests.integration.test_generate_branch import META, POLICY, SHARDS, branch, shop
 from transforms.generate_queries import decode_change
+from transforms.place_states import place_states
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 FAST = Limits(per_second=100_000.0)
@@ -36,7 +42,7 @@ def now_ms() -> int:
 @pytest.fixture
 def store(valkey, namespace: str) -> ShopperStore:
     store = ShopperStore(valkey.url, namespace, SHARDS, deadline_s=10)
-    store.open(META)
+    store.open(replace(META, policy=POLICY.to_json()))
     store.begin("track")
     store.begin("generate")
     return store
@@ -65,9 +71,9 @@ def worker(store: ShopperStore) -> Iterator[Callable[..., ScriptedEngine]]:
     """`worker()` starts the generate branch in a thread and returns its engine."""
     ending, threads = threading.Event(), []
 
-    def start(engine: ScriptedEngine | None = None) -> ScriptedEngine:
+    def start(engine: ScriptedEngine | None = None, on: ShopperStore = store) -> ScriptedEngine:
         engine = engine or ScriptedEngine()
-        b = branch(store, engine)
+        b = branch(on, engine)
 
         def work() -> None:
             while not ending.is_set():
@@ -215,6 +221,99 @@ def test_killed_anywhere_and_given_again_it_asks_once_and_counts_exactly(
     again = mine(store)[0][1].counts
     assert again["requested"] == failed
     assert len(prompted) == len(set(prompted)) == 600 + failed
+
+
+def adopted(store: ShopperStore) -> None:
+    """The name stands for a copy with other shards, requests included."""
+    options = NearlineSettings(store=store.calls.url, namespace=store.name, bootstrap="unused:9092", shards=3)
+    adopt(options, ShopperStore(store.calls.url, store.name))
+
+
+def rebuilt(store: ShopperStore, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """The name stands for a fresh namespace with the same states and lists, and without requests."""
+    fresh = ShopperStore(store.calls.url, f"{store.name}-anew", SHARDS, literal=True)
+    fresh.open(replace(META, policy=POLICY.to_json()))
+    fresh.begin("track")
+    fresh.begin("rebuild")
+    applied = {0: next(iter(store.applied(0).values()), Applied(0, 0))}
+    place_states(fresh, ((user, held.blob) for user, held in store.scan_states()), applied, POLICY)
+    move_name(store.name, fresh, "rebuild-1", "rebuild", meanwhile)
+
+
+@pytest.mark.parametrize("redo", ["none", "all"])
+@pytest.mark.parametrize("move", [adopted, rebuilt])
+def test_given_again_after_the_name_has_moved_everybody_has_one_list_and_nobody_two(
+    store: ShopperStore, now_ms: int, worker, monkeypatch, move: Callable[[ShopperStore], None], redo: Redo
+):
+    users = [f"u{n}" for n in range(400)]
+    without_lists(store, users, now_ms - HOUR_MS, now_ms)
+    monkeypatch.setattr(operation, "SAVE_S", 0.0)
+    want, asked = ShopperStore.want, list[str]()
+    work = branch(store, ScriptedEngine())
+
+    def dies(self, stage, wanted, low):
+        answers = want(self, stage, wanted, low)
+        asked.extend(each.user for each in wanted)
+        if len(asked) < 150:
+            work.run_until(lambda: not store.depth().low + store.depth().leased)
+        elif len(asked) > 250:
+            raise KeyboardInterrupt  # some lists are made, more requests wait, and the place is behind most shoppers
+        return answers
+
+    monkeypatch.setattr(ShopperStore, "want", dies)
+    with pytest.raises(KeyboardInterrupt):
+        backfill(settings(store, redo=redo), execute=True)
+    monkeypatch.setattr(ShopperStore, "want", want)
+    move(store)
+    now = ShopperStore(store.calls.url, store.name, deadline_s=10)
+    now.begin("track")
+    now.begin("generate")
+    assert now.namespace != store.namespace
+    had = {user for user in users if now.runs(user)}
+    worker(on=now)
+    assert backfill(settings(store, redo=redo), execute=True) == DONE
+    assert {len(now.runs(user)) for user in users} == {1}
+    ((begun, progress),) = [each for each in mine(store) if each[0].kind == "backfill"]
+    assert {now.runs(user)[0].origin for user in users} == {begun.id}, "one operation made all of them"
+    assert 50 < len(had) < 150, "else there is nothing to see"
+    made = len(users) - len(had)
+    assert progress.counts == {"listed": len(had), "requested": made, "ended published": made}
+
+
+def test_what_is_typed_while_the_name_is_moved_waits_and_asks_where_it_stands_for_then(
+    store: ShopperStore, now_ms: int, worker
+):
+    without_lists(store, ["u"], now_ms - HOUR_MS, now_ms)
+    result: list[int] = []
+    command = threading.Thread(target=lambda: result.append(backfill(settings(store), execute=True)), daemon=True)
+
+    def typed() -> None:
+        command.start()
+        time.sleep(0.7)
+        assert mine(store) == []
+
+    rebuilt(store, typed)
+    now = ShopperStore(store.calls.url, store.name, deadline_s=10)
+    now.begin("generate")
+    worker(on=now)
+    command.join(30)
+    assert (result, [run.origin for run in now.runs("u")]) == ([DONE], [mine(store)[0][0].id])
+
+
+@pytest.mark.parametrize("stage", ["backfill", "regenerate"])
+def test_a_writer_that_begins_while_a_move_begins_is_told_so(store: ShopperStore, stage: Stage):
+    def begin_and_be_moved() -> None:
+        with unmoved(store):
+            store.begin(stage)
+            Namespaces(store.calls).take(store.name, "rebuild-1")
+
+    with pytest.raises(NamespaceMoved, match="the same again goes on after it"):
+        begin_and_be_moved()
+    Namespaces(store.calls).release(store.name)
+    assert store.namespace == store.name
+    rebuilt(store)
+    with pytest.raises(NamespaceMoved), unmoved(store):  # it was resolved before the move
+        store.begin(stage)
 
 
 def test_no_more_wait_than_was_said_and_a_cancel_ends_those_that_wait(store: ShopperStore, now_ms: int, worker):

@@ -1,4 +1,4 @@
-"""`aigq models rollback --revoke`: the given-up version's lists are refused, those still being made too."""
+"""`aigq models rollback --from=VERSION --revoke`: the given-up version's lists are refused, those still being made too."""
 
 import json
 import os
@@ -26,6 +26,7 @@ def models(tmp_path: Path) -> Path:
 def roll_back(models: Path, store: str, namespace: str) -> subprocess.CompletedProcess[str]:
     words = [
         "rollback",
+        "--from=2",
         "--revoke",
         f"--models={models}",
         "--name=tiny",
@@ -60,6 +61,10 @@ def test_a_list_of_the_given_up_version_that_was_under_way_is_refused(valkey, na
     late = Publication("anna", "run-anna", 10, under_way.promotion, under_way.version, b"list")
     good = Publication("bert", "run-bert", 10, served.promotion, served.version, b"list")
     assert [result.outcome for result in store.publish_many([late, good])] == ["refused", "published"]
+
+    again = roll_back(models, valkey.tcp_url, namespace)
+    assert (again.returncode, "tiny/2 no longer serves: tiny/1 does since" in again.stderr) == (3, True)
+    assert store.revoked() == {"tiny/2"}, "the good one is not revoked by who comes second"
 
 
 def test_where_no_job_has_opened_the_namespace_nothing_is_rolled_back(valkey, namespace, models):

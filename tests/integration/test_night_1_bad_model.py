@@ -39,7 +39,13 @@ def test_a_bad_models_lists_of_a_window_are_made_again_and_nobody_elses(tansu, v
         assert versions(here, [*BEFORE, *WITHIN]) == {BAD: 30}
 
         back = here.run(
-            "models", "rollback", "--revoke", f"--models={models}", f"--namespace={namespace}", "--why=bad lists"
+            "models",
+            "rollback",
+            f"--from={BAD}",
+            "--revoke",
+            f"--models={models}",
+            f"--namespace={namespace}",
+            "--why=bad lists",
         )
         assert back.returncode == 0, back.stderr
         here.until(lambda: f"model {GOOD} (promotion 3) serves" in here.job.log.read_text())

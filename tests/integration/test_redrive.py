@@ -13,16 +13,21 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from interest import FOLD_VERSION, State, TriggerPolicy, encode
 from local.kafka import Kafka
 from local.valkey import Valkey
+from pipelines.redrive_aftermath import wait_for_the_job
 from schemas import BehaviourEvent, DeadLetter
-from schemas.codec import Decoder, encoder_for
+from schemas.codec import Decoder, decoder_for, encoder_for
 from schemas.wire_mapper import event_reader
+from store.client import NamespaceMeta, ShopperStore, StateChange
 from store.layout import shard_of
-from store.letters import LetterRegistry
+from store.letters import LetterFate, LetterRegistry
 from store.operations import Operations
 from tests.integration.dlq import Dlq, SmallJob, aigq, new_dlq, total
-from transforms.redriven_records import LETTER_HEADER, REDRIVES_HEADER, partition_of
+from transforms.letter_box import seen_letter
+from transforms.letter_cases import LetterCase
+from transforms.redriven_records import LETTER_HEADER, REDRIVES_HEADER, RecordLooks, partition_of
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 to_json, avro = encoder_for(BehaviourEvent, "json"), encoder_for(BehaviourEvent)
@@ -303,3 +308,29 @@ def test_a_cancelled_redrive_says_so_and_the_rest_can_be_asked_for_again(dlq: Dl
     assert Counter(dlq.statuses().values()) == {"redriven": given, "open": 40 - given}
     assert total(dlq.redrive(*MENDED, "--wait_s=0")["expected"]) == {"folded": 40 - given}
     assert len(redriven(dlq)) == 40
+
+
+def test_an_erasure_is_given_again_and_neither_what_it_made_forgotten_nor_what_no_job_reads(
+    valkey: Valkey, namespace: str
+) -> None:
+    store, policy = ShopperStore(valkey.url, namespace, 1), TriggerPolicy()
+    store.open(NamespaceMeta("behaviour", "id", 1, "murmur2", 1, FOLD_VERSION, policy.version, policy.to_json()))
+    store.begin("track")
+    forgotten = encode(State(0, 5, erased_ms=10**12))
+    store.save(0, 0, 0, 6, 2 * 10**12, [StateChange("ann", b"", forgotten, None, (), 10**12)])
+    looks = RecordLooks({}, "dead-letters", store, decoder_for(), None, _partitions={"behaviour": 1})  # type: ignore[arg-type]
+    looks._load(["ann"])
+    letter = seen_letter(DeadLetter("decode", "bad_json", "", "behaviour", 0, 3, 1), (0, 0))
+    case = LetterCase(letter.id, (letter,), None)
+    before = BehaviourEvent("e1", "ann", "search", 10**12, query="red shoes")
+    assert looks._look(case, None, b"", before).skip == "before_erasure"
+    other = seen_letter(DeadLetter("decode", "bad_json", "", "behaviour-1", 0, 3, 1), (0, 0))
+    looks._partitions["behaviour-1"] = 1
+    unread, recent = LetterCase(other.id, (other,), None), BehaviourEvent("e3", "bob", "search", 2 * 10**12, query="tv")
+    assert looks._look(unread, None, b"", recent).skip == "not_read", "before `rebuild --topic` the namespace read it"
+    looks.unread = True
+    assert looks._look(unread, None, b"", recent).expected == "readable"
+    given = {other.id: LetterFate("redriven", 1, 1, ("behaviour-1/0/9",))}
+    assert not wait_for_the_job(store, given, 0), "nobody reads it: that a job has taken it is not said"
+    erase = looks._look(case, None, b"", BehaviourEvent("e2", "ann", "erase", 10**12))
+    assert (erase.skip, erase.expected, erase.record is not None) == ("", "erased", True)

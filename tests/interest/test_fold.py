@@ -156,6 +156,16 @@ def test_an_erased_shopper_starts_from_nothing():
     assert state == State(partition=0, offset=1, erased_ms=T0 + 1)
 
 
+@pytest.mark.parametrize("time_ms", [T0, T0 + 1_000])
+def test_what_an_erased_shopper_did_before_does_not_come_back(time_ms):
+    erased = [(T0, search(0, "laptop", T0)), (T0 + 1_000, BehaviourEvent("x", "ann", "erase", T0))]
+    forgotten, _ = run(erased)
+    step = fold(forgotten, search(9, "laptop", time_ms), Arrival(0, 7, T0 + 60_000), POLICY)
+    assert step == (State(partition=0, offset=7, erased_ms=T0 + 1_000), (), "before_erasure")
+    step = fold(step.state, search(10, "lego", T0 + 1_001), Arrival(0, 8, T0 + 60_000), POLICY)
+    assert (step.outcome, [b.text for b in behaviours_of(step.state)]) == ("folded", ["lego"])
+
+
 def test_events_of_one_shopper_in_two_partitions_are_refused():
     state = fold(EMPTY, search(0, "laptop", T0), Arrival(0, 5, T0), POLICY).state
     with pytest.raises(WrongPartition, match="at home in partition 0"):

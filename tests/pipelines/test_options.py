@@ -2,8 +2,11 @@
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from typer.testing import CliRunner
 
+from cli import app
 from interest import TriggerPolicy
+from pipelines.known_options import unknown_words
 from pipelines.nearline import run
 from pipelines.options import NearlineOptions, NearlineSettings
 
@@ -59,3 +62,41 @@ def test_where_everything_is_may_be_exported_once_and_an_option_still_wins(monke
         monkeypatch.setenv(f"AIGQ_{name}", f"{name.lower()}-exported")
     found = settings("--stages=track", "--namespace=given")
     assert (found.bootstrap, found.store, found.namespace) == ("bootstrap-exported", "store-exported", "given")
+
+
+@pytest.mark.parametrize(
+    ("words", "slip", "meant"),
+    [
+        (["rebuild", "--user=users.txt", "--execute"], "--user", "--users"),
+        (["adopt", "--triger_drift=0.3"], "--triger_drift", "--trigger_drift"),
+        (["promote", "before", "--runer=x"], "--runer", "--runner"),
+        (
+            ["replay", "--from=2026-11-24T00:00Z", "--to=2026-11-25T00:00Z", "--into=x", "--archve", "/data"],
+            "--archve",
+            "--archive",
+        ),
+        (
+            ["replay", "--from=2026-11-24T00:00Z", "--to=2026-11-25T00:00Z", "--regenerate", "--per_secnd=2"],
+            "--per_secnd",
+            "--per_second",
+        ),
+        (["run", "nearline", "--supervise=no", "--on-lost-records=skip"], "--on-lost-records", "--on_lost_records"),
+        (["run", "archive", "--supervise=no", "--rol_s=3"], "--rol_s", "--roll_s"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_slip_in_an_option_is_refused_before_any_work_and_the_nearest_is_named(words, slip, meant, capsys):
+    asked = CliRunner().invoke(app, [*words, *([] if words[0] == "run" else GOOD[:2])])
+    assert asked.exit_code == 2
+    assert f"{slip} is no option; did you mean {meant}?" in asked.stderr + capsys.readouterr().err
+
+
+def test_a_word_that_is_no_option_is_refused_and_beams_own_are_not():
+    assert unknown_words(["users.txt", "--archive=a"]) == ["users.txt is no option"]
+    assert unknown_words(["--runner=PrismRunner", "--experiments", "x", "--direct_num_workers=2"]) == []
+
+
+def test_options_of_a_job_server_go_on_to_it_unless_they_look_like_a_slip():
+    flink = ["--runner=flink", "--parallelism=2", "--checkpointing_interval", "1000"]
+    assert unknown_words(flink) == []
+    assert len(unknown_words([*flink, "--archve=a"])) == 1

@@ -114,6 +114,19 @@ def test_an_imported_log_is_filed_by_its_own_time(tmp_path: Path) -> None:
     assert pq.read_table(file.path)["clock_ms"].to_pylist() == [past + 5, past + 5, past + 5, past + 7]
 
 
+def test_a_log_that_begins_with_dead_records_only_keeps_them_where_times_are_the_events_own(tmp_path: Path) -> None:
+    past = T0 - 1000 * HOUR_MS
+    live = [encode(BehaviourEvent(str(n), "u", "search", past, query="q", ingest_ms=past + n)) for n in range(2)]
+    writer = archiver(tmp_path, Rolling(records=3), plan(0, 8), clock="ingest_ms")
+    writer.take(replace(batch(0, [T0] * 3), values=[b"{"] * 3))
+    writer.take(replace(batch(3, [T0] * 2), values=[b"{"] * 2))  # a dead one that waits for the first that has a time
+    writer.take(replace(batch(5, [T0] * 3), values=[b"{", *live]))
+    (found,) = overview(str(tmp_path))
+    assert (archived(tmp_path), found.holes) == ([*range(8)], [])
+    assert [(file.first_offset, file.hour_ms) for file in files_of(str(tmp_path), EVENTS)] == [(0, T0), (3, past)]
+    assert offset_at(files_of(str(tmp_path), EVENTS), past) == 6
+
+
 @given(
     steps=st.lists(st.sampled_from([0, 1, 900_000, HOUR_MS - 1, HOUR_MS]), min_size=1, max_size=60),
     cuts=st.integers(1, 20),

@@ -66,6 +66,28 @@ def test_times_are_iso_with_a_zone_or_epoch_milliseconds() -> None:
         parse_time_ms("2026-11-24T09:00:00")
     with pytest.raises(ValueError, match="not a time: 'yesterday'"):
         parse_time_ms("yesterday")
+    assert parse_time_ms("2026-11-24T09:00:00.001Z") % 1_000 == 1, "to the millisecond"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("1795507200", "if it is seconds, that is 1795507200000"),
+        ("20261124", "if it is a date, write 2026-11-24T00:00:00Z"),
+        ("202611240210", "if it is a date, write 2026-11-24T02:10:00Z"),
+        ("20261124021000", "if it is a date, write 2026-11-24T02:10:00Z"),
+        ("0", "13 digits"),
+        ("1795507200000000", "13 digits"),
+    ],
+)
+def test_a_number_that_is_no_milliseconds_is_refused_with_what_was_meant(text: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=meant):
+        parse_time_ms(text)
+
+
+def test_a_time_before_all_records_can_be_handed_on_in_milliseconds() -> None:
+    first = parse_time_ms("1970-01-01T00:00Z")
+    assert parse_time_ms(str(first)) == first < parse_time_ms("2001-01-01T00:00Z")
 
 
 @pytest.mark.parametrize(
