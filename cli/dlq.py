@@ -1,6 +1,6 @@
 """Dead letters: `aigq dlq list | show | export | redrive | discard`. docs/dead-letters.md.
 
-Exit status: 0 done, 1 failed (the same command goes on), 2 wrong arguments, 3 a person has to decide, 4 paused or cancelled.
+Exit status: 0 done, 1 failed or done in part (what now is said), 2 wrong arguments, 3 a person has to decide, 4 paused or cancelled.
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ def redrive(
         help="Also where most of it would be dead letters again, and of a topic that the namespace does not read.",
     ),
     per_second: float = typer.Option(500.0, "--per_second", min=0.1, help="Records a second; rises to it in 30 s."),
-    wait_s: float = typer.Option(30.0, "--wait_s", min=0.0, help="Seconds to wait for the job, to say what came back."),
+    wait_s: float = typer.Option(
+        30.0, "--wait_s", min=0.0, help="Seconds to wait for the job, to say what came back; 0: give them and go."
+    ),
     format: str = typer.Option("auto", help="As the job's: auto, avro, confluent, json."),
     schema_registry: str = typer.Option("", "--schema_registry", help="As the job's."),
     mapper: str = typer.Option("", help="As the job's."),
@@ -170,7 +172,7 @@ def redrive(
     as_json: bool = JSON,
 ) -> None:
     """Gives the records of open letters again to their own topic, for the running job. What was redriven is not, unless it came back."""
-    from pipelines.operation import A_PERSON_DECIDES
+    from pipelines.operation import A_PERSON_DECIDES, DONE, FAILED
     from pipelines.redrive import Redrive, RedriveAsked
     from pipelines.redrive_aftermath import came_back, standstills, wait_for_the_job
     from pipelines.screen import Screen
@@ -209,9 +211,11 @@ def redrive(
     back = came_back(chosen.kafka, chosen.topic, given)
     if as_json:
         typer.echo(outlook_as_json(done.expected, done.skipped, operation=id, taken=taken, came_back=back))
-        return
-    show_outlook(done.expected, done.skipped, executed=True)
-    show_aftermath(id, taken, back, chosen.topic)
+    else:
+        show_outlook(done.expected, done.skipped, executed=True)
+        show_aftermath(id, taken, back, chosen.topic)
+    unknown = not taken and wait_s > 0
+    raise typer.Exit(FAILED if back or unknown else DONE)
 
 
 @dlq_app.command()

@@ -26,7 +26,10 @@ def list_runs(
 
 @runs_app.command()
 def show(id: str, store: str = STORE, as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None:
-    """One operation: what was asked, status, counts, checkpoint. Exit 0 done, 1 failed or interrupted, 4 cancelled, 5 on its way."""
+    """One operation: what was asked, status, counts, checkpoint, seconds to go.
+
+    Exit 0 done, 1 failed or interrupted, 4 cancelled or stopped (paused, and its process has ended), 5 on its way.
+    """
     from serving.operations import show_one
     from store.operations import Operations
 
@@ -35,7 +38,7 @@ def show(id: str, store: str = STORE, as_json: bool = typer.Option(False, "--jso
 
 @runs_app.command()
 def pause(id: str, store: str = STORE) -> None:
-    """It stops where it is until `resume`. A replay or rebuild ends instead; the same command goes on with it."""
+    """It stops where it is until `resume`. A replay or rebuild ends instead; the same command goes on with it. Exit 3: nobody works on it."""
     from store.operations import Operations
 
     Operations(reader(store, "live").calls).control(id, "pause")
@@ -43,7 +46,7 @@ def pause(id: str, store: str = STORE) -> None:
 
 @runs_app.command()
 def resume(id: str, store: str = STORE) -> None:
-    """Takes a pause back. One that was interrupted goes on when its command is given again."""
+    """Takes a pause back. One whose process has ended goes on when its command is given again (exit 3)."""
     from store.operations import Operations
 
     Operations(reader(store, "live").calls).control(id, "")
@@ -51,7 +54,7 @@ def resume(id: str, store: str = STORE) -> None:
 
 @runs_app.command()
 def cancel(id: str, store: str = STORE) -> None:
-    """It ends; what was done stays and is counted, what was not can be asked for again."""
+    """It ends; what was done stays and is counted, what was not can be asked for again. Exit 3: it has ended already."""
     from store.operations import Operations
 
     Operations(reader(store, "live").calls).cancel(id)

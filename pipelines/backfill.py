@@ -64,7 +64,13 @@ def backfill(settings: Backfill, execute: bool) -> int:
         meta = opened(store)
         selection = Selection(store, settings, "preview", meta.policy_digest, clocks_of(store), failures(store))
         found = estimate(
-            store, users_of(store, settings), selection.judge, settings.models, settings.model, settings.prices
+            store,
+            users_of(store, settings),
+            selection.judge,
+            settings.models,
+            settings.model,
+            settings.prices,
+            settings.limits.per_second,
         )
         print("\n".join(found.lines()))
         print("nothing was written; --execute asks for them")

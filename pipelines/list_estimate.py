@@ -42,25 +42,51 @@ class Estimate:
     """Of all lists together; 0 where no model is promoted."""
     output_tokens: float
     store_bytes: float
-    hours: float
-    price: float
+    model_hours: float | None
+    """Of all workers' accelerators together, at the pace of `Prices.tokens_per_s`; None where nobody has measured one."""
+    price: float | None
+    per_second: float
+    """Lists that the command asks for a second."""
     made_of: tuple[str, ...] = field(default=())
     """Where the figures come from, a line each."""
 
     def lines(self) -> list[str]:
         skipped = "; ".join(f"{reason} {count:,}" for reason, count in sorted(self.skipped.items())) or "none"
-        price = f", {self.price:,.2f} at the price given" if self.price else ""
+        model_time = f"{self.model_hours:,.2f} hours of" if self.model_hours is not None else "unknown"
+        cost = f"{self.price:,.2f} at the price given" if self.price is not None else "give --gpu_hour_price"
         return [
-            f"{self.shoppers:,} shoppers, {self.lists:,} lists to ask for at most",
+            f"{self.shoppers:,} shoppers, {self.lists:,} lists to ask for at most, each a change at low priority",
             f"not asked for: {skipped}",
-            f"{self.prompt_tokens:,.0f} prompt tokens, {self.output_tokens:,.0f} output tokens, {self.hours:,.2f} hours{price}",
+            f"{self.prompt_tokens:,.0f} prompt tokens, {self.output_tokens:,.0f} output tokens, {model_time} model (GPU) time",
+            f"cost: {cost}",
             f"{self.store_bytes:,.0f} bytes of lists in the store",
+            f"takes {self.hours:,.2f} hours at least, bounded by {self.bound}",
             *self.made_of,
         ]
 
+    @property
+    def hours(self) -> float:
+        """From the first request to the last list."""
+        return max(self.model_hours or 0.0, self._asking_hours)
+
+    @property
+    def bound(self) -> str:
+        """What the command waits for."""
+        return "the model" if self.hours > self._asking_hours else f"--per_second={self.per_second:g}"
+
+    @property
+    def _asking_hours(self) -> float:
+        return self.lists / self.per_second / 3_600
+
 
 def estimate(
-    store: ShopperStore, users: Iterable[str], judge: Judge, models: str, model: str, prices: Prices
+    store: ShopperStore,
+    users: Iterable[str],
+    judge: Judge,
+    models: str,
+    model: str,
+    prices: Prices,
+    per_second: float,
 ) -> Estimate:
     """Walks over the shoppers as the command itself would. Raises StoreUnavailable, BadBundle."""
     chance, sample = random.Random(0), []
@@ -81,7 +107,7 @@ def estimate(
     prompt_tokens, of_prompts = _prompt_tokens(sample, models, model)
     output_tokens, list_bytes, of_lists = _of_stored(store)
     tokens_per_s, of_speed = (prices.tokens_per_s, "") if prices.tokens_per_s else measured_speed()
-    hours = lists * output_tokens / tokens_per_s / 3_600 if tokens_per_s else 0.0
+    hours = lists * output_tokens / tokens_per_s / 3_600 if tokens_per_s else None
     return Estimate(
         shoppers,
         lists,
@@ -90,7 +116,8 @@ def estimate(
         lists * output_tokens,
         lists * list_bytes,
         hours,
-        hours * prices.gpu_hour,
+        hours * prices.gpu_hour if hours is not None and prices.gpu_hour else None,
+        per_second,
         tuple(line for line in (of_prompts, of_lists, of_speed) if line),
     )
 
@@ -98,12 +125,12 @@ def estimate(
 def measured_speed() -> tuple[float, str]:
     """Output tokens a second, and where that was measured; 0 where it was not."""
     if not MEASURED.is_file():
-        return 0.0, "hours: nobody has measured here; give --tokens_per_second"
+        return 0.0, "model time: nobody has measured here; give --tokens_per_second"
     result = json.loads(MEASURED.read_text())
     rates = [run["tokens_per_s"] for run in result["figures"]["job"]]
     rate = sum(rates) / len(rates)
     where = f"{result['figures']['model']} on {result['cores']} cores of {result['cpu']}"
-    return rate, f"hours by {rate:,.0f} output tokens a second, the job's with {where}; yours: --tokens_per_second"
+    return rate, f"model time by {rate:,.0f} output tokens a second, the job's with {where}; yours: --tokens_per_second"
 
 
 def _prompt_tokens(blobs: Sequence[bytes], models: str, model: str) -> tuple[float, str]:

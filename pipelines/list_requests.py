@@ -62,6 +62,8 @@ class Place(msgspec.Struct, frozen=True):
     """Up to this shopper of this shard everything is asked for; in order of shard and name."""
     seen: dict[int, str] = {}
     """How far the outcomes are counted (ShopperStore.outcomes_after)."""
+    looked: int = 0
+    """Shoppers that were looked at, of all rounds."""
 
 
 class ListRequests:
@@ -76,8 +78,6 @@ class ListRequests:
         self.failed: set[str] = set()
         """Shoppers whose request of this operation failed while this process watched."""
         self._asked_for: set[str] = set()
-        self._looked = 0
-        """Shoppers that were looked at."""
         self._low = 0
         self._looked_at = self._moved_at = time.monotonic() - LOOK_S
         self._taken = 0
@@ -122,8 +122,7 @@ class ListRequests:
         # Also who has had the list since, and is none of `users` any more: it was not counted yet.
         shards = by_shard(chain(users, self._asked_for), self._store.shards)
         done = [self._behind(number, names) for number, names in enumerate(shards)]
-        self._looked = sum(done)
-        self._note(of=sum(map(len, shards)))
+        self._note(of=self.place.looked + sum(map(len, shards)) - sum(done))
         for number, names in enumerate(shards):
             for begin in range(done[number], len(names), AT_ONCE):
                 self._ask(number, names[begin : begin + AT_ONCE], judge)
@@ -158,8 +157,8 @@ class ListRequests:
                 self._throttle.took(len(now))
                 self._low += answers[REQUESTED]
             if passed:
-                self._looked += len(passed)
-                self.place = msgspec.structs.replace(self.place, shard=shard, user=passed[-1])
+                looked = self.place.looked + len(passed)
+                self.place = msgspec.structs.replace(self.place, shard=shard, user=passed[-1], looked=looked)
             self._note()
             if not now and verdicts:
                 time.sleep(0.02 if self._low < self._limits.most_waiting else LOOK_S)
@@ -263,7 +262,7 @@ class ListRequests:
 
     @property
     def _done(self) -> int:
-        return max(0, self._looked - self.open)
+        return max(0, self.place.looked - self.open)
 
 
 def by_shard(users: Iterable[str], shards: int) -> list[list[str]]:

@@ -20,13 +20,21 @@ from transforms.log_position import parse_time_ms
 LOG = logging.getLogger(__name__)
 
 DONE, FAILED, WRONG_ARGUMENTS, A_PERSON_DECIDES, STOPPED = 0, 1, 2, 3, 4
-"""Exit statuses. 1: the same command goes on where it was. 4: an operator paused or cancelled it."""
+"""Exit statuses. 1: failed, interrupted or done in part; the same command goes on. 4: an operator paused or cancelled it."""
 SAVE_S = 1.0
 PAUSED_POLL_S = 0.5
 
 
 class Stopped(Exception):
-    """An operator cancelled the operation, or this process was told to end."""
+    """An operator cancelled the operation, or paused one that cannot wait in place."""
+
+    def __init__(self, said: str, status: Status = "cancelled"):
+        super().__init__(said)
+        self.status: Status = status
+
+
+class Interrupted(Exception):
+    """This process was told to end before the work had. Nobody decided against the operation."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,7 @@ class Running:
         Waits while the operation is paused. Raises Stopped where it was cancelled.
         """
         before = self.progress
-        self.progress = replace(
-            before,
+        self._change(
             checkpoint=before.checkpoint if checkpoint is None else checkpoint,
             counts=before.counts if counts is None else dict(counts),
             done=before.done if done is None else done,
@@ -95,17 +102,26 @@ class Running:
 
     def save(self, **changes: object) -> None:
         self._saved_at = time.monotonic()
-        self.progress = self._operations.update(self.id, replace(self.progress, **changes))
+        self._change(**changes)
+        self.progress = self._operations.update(self.id, self.progress)
+
+    def _change(self, **changes: object) -> None:
+        before, self.progress = self.progress, replace(self.progress, **changes)
+        if self.progress.of != before.of or self.progress.done < before.done:  # the next phase, counted for itself
+            self.progress = self.progress.from_here(int(time.time() * 1000))
 
     def asked_to_stop(self) -> bool:
         """For who cannot wait in place: whether a pause or a cancel was asked for."""
         return bool(self._operations.controlled(self.id))
 
     def stopped(self) -> None:
-        """The work has stopped before its end, because it was asked to or the process was. Raises Stopped."""
+        """The work has stopped before its end: raises Stopped where an operator asked for it, else Interrupted."""
         control = self._operations.controlled(self.id)
-        said = {"cancel": "was cancelled", "pause": "is paused: the same command goes on with it"}
-        raise Stopped(f"{self.id} {said.get(control, 'was interrupted: the same command goes on with it')}")
+        if control == "cancel":
+            raise Stopped(f"{self.id} was cancelled")
+        if control == "pause":
+            raise Stopped(f"{self.id} is paused and its process has ended: the same command goes on with it", "stopped")
+        raise Interrupted(f"{self.id} was interrupted: the same command goes on with it")
 
     def _obey(self) -> None:
         control = self._operations.controlled(self.id)
@@ -114,6 +130,7 @@ class Running:
             while (control := self._operations.controlled(self.id)) == "pause":
                 self.save(status="paused")
                 time.sleep(PAUSED_POLL_S)
+            self.progress = self.progress.from_here(int(time.time() * 1000))
             self.save(status="running")
         if control == "cancel":
             raise Stopped(f"{self.id} was cancelled")
@@ -130,8 +147,12 @@ def running(store: ShopperStore, kind: str, asked: msgspec.Struct) -> Iterator[R
     try:
         yield run
     except Stopped as stopped:
-        ends: dict[str, Status] = {"cancel": "cancelled", "pause": "paused"}
-        run.save(status=ends.get(operations.controlled(run.id), "failed"), note=str(stopped))
+        run.save(status=stopped.status, note=str(stopped))
+        raise
+    except (Interrupted, KeyboardInterrupt) as error:
+        run.save(
+            status="interrupted", note=str(error) or "interrupted at its terminal: the same command goes on with it"
+        )
         raise
     except BaseException as error:
         run.save(status="failed", note=f"{type(error).__name__}: {error}"[:1_000])

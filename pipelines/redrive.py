@@ -257,7 +257,7 @@ class _Step:
 
     def note(self, outlook: Outlook | None = None, now: bool = False) -> None:
         done = self._before + len(self.given)
-        counts = None
+        counts = self.run.progress.counts | {"redriven": done}
         if outlook:
             counts = {"redriven": done} | dict(outlook.given)
             counts |= {f"left: {name}": count for name, count in outlook.left.items()}

@@ -133,7 +133,8 @@ def regenerate(settings: Regenerate, execute: bool) -> int:
         meta = opened(store)
         judge = Selection(store, bad, "preview", meta.policy_digest, clocks_of(store)).judge
         users = set(affected(store, bad, ""))
-        print("\n".join(estimate(store, users, judge, settings.models, settings.model, settings.prices).lines()))
+        models, model, per_second = settings.models, settings.model, settings.limits.per_second
+        print("\n".join(estimate(store, users, judge, models, model, settings.prices, per_second).lines()))
         for version, count in sorted(by_version(store, users, bad).items()):
             print(f"{count:,} lists of {version} were stored within {settings.window}")
         print("nothing was written; --execute asks for them")

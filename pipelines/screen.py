@@ -18,8 +18,7 @@ class Screen:
     def __init__(self) -> None:
         self._console = Console(file=sys.stderr)
         self._status = Status("", console=self._console) if self._console.is_terminal else None
-        self._begun = self._said_at = time.monotonic()
-        self._done_before: int | None = None
+        self._said_at = time.monotonic()
 
     def __enter__(self) -> "Screen":
         if self._status:
@@ -34,21 +33,19 @@ class Screen:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, progress: OperationProgress) -> None:
-        if self._done_before is None:
-            self._done_before = progress.done
-        now = time.monotonic()
         if self._status:
-            self._status.update(self._line(progress, now))
-        elif now - self._said_at >= EACH_S:
-            self._said_at = now
-            self.say(self._line(progress, now))
+            self._status.update(line(progress, int(time.time() * 1000)))
+        elif time.monotonic() - self._said_at >= EACH_S:
+            self._said_at = time.monotonic()
+            self.say(line(progress, int(time.time() * 1000)))
 
-    def _line(self, progress: OperationProgress, now: float) -> str:
-        line = ", ".join(f"{name} {count:,}" for name, count in progress.counts.items())
-        if not progress.of:
-            return line
-        said = f"{progress.done:,} of {progress.of:,} ({progress.done / progress.of:.0%})"
-        done = progress.done - (self._done_before or 0)
-        if done > 0:
-            said += f", {(now - self._begun) / done * (progress.of - progress.done):,.0f} s to go"
-        return f"{said}: {line}" if line else said
+
+def line(progress: OperationProgress, now_ms: int) -> str:
+    """`30 of 120 (25%), 45 s to go: requested 30`"""
+    counts = ", ".join(f"{name} {count:,}" for name, count in progress.counts.items())
+    if not progress.of:
+        return counts
+    said = f"{progress.done:,} of {progress.of:,} ({progress.done / progress.of:.0%})"
+    if (left_s := progress.left_s(now_ms)) is not None:
+        said += f", {left_s:,.0f} s to go"
+    return f"{said}: {counts}" if counts else said

@@ -27,7 +27,7 @@ def track_into(run: Running, settings: NearlineSettings, argv: Sequence[str], re
     """Reads from where the namespace is to `settings.end`; generates too where the settings say so. Returns what was read.
 
     requests: False moves states and asks for no lists. `argv`: Beam's options.
-    Raises Stopped where an operator or a signal asked for it, else what the nearline job raises.
+    Raises Stopped where an operator asked for it, Interrupted where a signal did, else what the nearline job raises.
     """
     store = worker.new_store(settings, settings.namespace)
     job, plan = prepare_in(settings, store)

@@ -63,7 +63,10 @@ def show_aftermath(id: str, taken: bool, came_back: Mapping[str, int], dead_lett
     console = Console(markup=False)
     if not taken:
         console.print(
-            f"{id}: the job has not taken all of it yet; `aigq dlq list` tells what comes back to {dead_letter_topic!r}"
+            f"{id}: the job has not taken all of it yet: does one run (`aigq status`)? What was given stays given; "
+            f"`aigq dlq list` tells what comes back to {dead_letter_topic!r}"
         )
     back = ", ".join(f"{reason} {count:,}" for reason, count in came_back.items())
     console.print(f"{id}: {sum(came_back.values()):,} came back as dead letters" + (f": {back}" if back else ""))
+    if back:
+        console.print("they are quarantined: mend the cause, then the same command with --again, or `aigq dlq discard`")

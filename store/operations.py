@@ -17,10 +17,11 @@ from store.calls import Calls
 from store.errors import StoreError
 from store.layout import OPERATIONS
 
-Status = Literal["running", "paused", "done", "failed", "cancelled"]
+Status = Literal["running", "paused", "done", "failed", "cancelled", "interrupted", "stopped"]
+"""paused: the process waits in place. stopped: it was paused, and its process has ended. interrupted: the process ended before the work."""
 Control = Literal["", "pause", "cancel"]
 SILENT_S = 30.0
-"""A running operation that says nothing for so long has died."""
+"""The process of an operation that runs or waits and says nothing for so long has died."""
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -46,17 +47,34 @@ class OperationProgress(msgspec.Struct, frozen=True):
     done: int = 0
     of: int = 0
     """Units of work, for the percentage; 0 where it is not known yet."""
+    since_ms: int = 0
+    done_then: int = 0
+    """When this stretch of work began, and what was done by then: the pace is of it alone, not of the time that nobody worked."""
     note: str = ""
     """Why it failed, where its result lies."""
 
     def silent_s(self, now_ms: int) -> float:
         return (now_ms - self.updated_ms) / 1000
 
-    def said(self, now_ms: int) -> str:
+    def said(self, now_ms: int) -> Status:
         """The status as a person should read it."""
-        if self.status == "running" and self.silent_s(now_ms) > SILENT_S:
+        killed = self.silent_s(now_ms) > SILENT_S
+        if self.status == "running" and killed:
             return "interrupted"
+        if self.status == "paused" and killed:
+            return "stopped"
         return self.status
+
+    def from_here(self, now_ms: int) -> "OperationProgress":
+        """A stretch of work begins: what was before says nothing of the pace."""
+        return replace(self, since_ms=now_ms, done_then=self.done)
+
+    def left_s(self, at_ms: int) -> float | None:
+        """Seconds to go as of then, at the pace of this stretch; None where nothing tells."""
+        done = self.done - self.done_then
+        if not self.of or (done <= 0 and self.done < self.of):
+            return None
+        return max(0.0, (at_ms - self.since_ms) / 1000 / max(done, 1) * (self.of - self.done))
 
     @property
     def ended(self) -> bool:
@@ -65,6 +83,10 @@ class OperationProgress(msgspec.Struct, frozen=True):
 
 class NoSuchOperation(StoreError):
     """The store has no operation of this id."""
+
+
+class NobodyWorks(StoreError):
+    """An operation that has ended, or whose process has, can neither be held nor let go on."""
 
 
 class Operations:
@@ -78,13 +100,14 @@ class Operations:
         for operation, progress in self.list():
             same = (operation.kind, operation.namespace, operation.asked) == (kind, namespace, asked)
             if same and not progress.ended:
-                self.control(operation.id, "")
-                return operation, self.update(operation.id, replace(progress, status="running", note=""))
+                self._ask(operation.id, "")
+                again = replace(progress, status="running", note="").from_here(int(time.time() * 1000))
+                return operation, self.update(operation.id, again)
         now = time.time()
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
         operation = Operation(f"{kind}-{stamp}-{secrets.token_hex(2)}", kind, namespace, asked, int(now * 1000))
         self._calls.one("operations", "HSET", OPERATIONS, operation.id, msgspec.json.encode(operation))
-        return operation, self.update(operation.id, OperationProgress())
+        return operation, self.update(operation.id, OperationProgress(since_ms=operation.begun_ms))
 
     def update(self, id: str, progress: OperationProgress) -> OperationProgress:
         """Saves how far it is, with the time of now."""
@@ -93,18 +116,26 @@ class Operations:
         return progress
 
     def control(self, id: str, control: Control) -> None:
-        """Asks a running operation to pause or to cancel; empty takes that back. Raises NoSuchOperation."""
-        self.show(id)
-        self._calls.one("operations", "HSET", _key(id), "control", control)
+        """Asks the process of an operation to pause or to cancel; empty takes that back. Raises NoSuchOperation, NobodyWorks."""
+        _, progress = self.show(id)
+        status = progress.said(int(time.time() * 1000))
+        if status not in ("running", "paused"):
+            ended = (
+                "there is nothing to pause, resume or cancel" if progress.ended else "the same command goes on with it"
+            )
+            raise NobodyWorks(f"{id} is {status}: {ended}")
+        self._ask(id, control)
 
     def cancel(self, id: str) -> None:
-        """Ends an operation: asks it to, or says so where nobody works on it any more. Raises NoSuchOperation."""
+        """Ends an operation: asks it to, or says so where nobody works on it any more. Raises NoSuchOperation, NobodyWorks."""
         _, progress = self.show(id)
-        now_ms = int(time.time() * 1000)
-        if progress.status == "failed" or (not progress.ended and progress.silent_s(now_ms) > SILENT_S):
+        if not progress.ended and progress.said(int(time.time() * 1000)) not in ("running", "paused"):
             self.update(id, replace(progress, status="cancelled"))
         else:
             self.control(id, "cancel")
+
+    def _ask(self, id: str, control: Control) -> None:
+        self._calls.one("operations", "HSET", _key(id), "control", control)
 
     def controlled(self, id: str) -> Control:
         """What it was asked to do."""

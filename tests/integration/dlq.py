@@ -3,20 +3,20 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event, Thread
 
 from confluent_kafka import KafkaException, Producer
-from typer.testing import CliRunner
 
-from cli import app
-from cli.exits import exit_status
 from interest import State, TriggerPolicy, decode
 from interest.state import behaviours_of
 from schemas import DeadLetter
 from schemas.codec import Decoder, decoder_for
 from store.client import NamespaceMeta, ShopperStore
 from tests.integration.oracle import Record, read_topic
+from tests.integration.typed import typed
 from transforms.batches import RecordBatch
 from transforms.dead_letter_limits import DeadLetterLimits
 from transforms.dead_letters import DeadLetterWriter
@@ -25,16 +25,6 @@ from transforms.track_interest import Tracker
 
 PARTITIONS = 4
 POLICY = TriggerPolicy()
-
-
-def aigq(*words: str, status: int = 0) -> str:
-    """What `aigq WORDS` prints, in this process. Fails where it would exit otherwise."""
-    ran = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
-    error = ran.exception
-    known = exit_status(error) if isinstance(error, Exception) else None  # as cli.main takes them
-    ended_with = ran.exit_code if known is None else known
-    assert ended_with == status, f"{ended_with}: {ran.output} {error!r}"
-    return ran.output if known is None else f"{ran.output}{error}"
 
 
 @dataclass
@@ -52,17 +42,17 @@ class Dlq:
         return ["dlq", *words, *where, "--dead_letter_topic", self.topic]
 
     def __call__(self, *words: str, status: int = 0) -> str:
-        return aigq(*self.words(*words), status=status)
+        return typed(*self.words(*words), exits=status)
 
-    def lines(self, *words: str) -> list[dict]:
-        return [json.loads(line) for line in self(*words, "--json").splitlines() if line.startswith("{")]
+    def lines(self, *words: str, status: int = 0) -> list[dict]:
+        return [json.loads(line) for line in self(*words, "--json", status=status).splitlines() if line.startswith("{")]
 
     def statuses(self) -> dict[str, str]:
         return {each["id"]: each["status"] for each in self.lines("list", "--letters")}
 
-    def redrive(self, *words: str) -> dict:
+    def redrive(self, *words: str, status: int = 0) -> dict:
         """With --execute; what it says it has done."""
-        (said,) = self.lines("redrive", "--execute", "--per_second=5000", *words)
+        (said,) = self.lines("redrive", "--execute", "--per_second=5000", *words, status=status)
         return said
 
     def write(self, *letters: DeadLetter) -> None:
@@ -109,6 +99,23 @@ class SmallJob:
             decoder = EventDecoder(self.decoder, self.writer, DeadLetterLimits())
             self.tracker.track(decoder.decode(batch))
             self.at[partition] = end
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """As a job that runs: it takes what comes."""
+        over = Event()
+
+        def run() -> None:
+            while not over.wait(0.2):
+                self.take()
+
+        thread = Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def _records(self) -> list[Record]:
         for _ in range(20):

@@ -204,7 +204,7 @@ def test_an_hour_of_a_bad_producer_is_mended_and_counts_once(
             kill_redrive(dlq, redrive, registry, shop.rng, tmp_path)
         done = len(set(registry.all()) & set(dlq.statuses()))
         assert 0 < done < letters, "killed too early or too late to say anything"
-        dlq.redrive("--mapper", "shop_after:event")
+        dlq.redrive("--mapper", "shop_after:event", status=1)  # the junk comes back
         taken(shop.flush())
 
         # Each mended record counts exactly once, in whatever order and however often it was given.
@@ -220,7 +220,7 @@ def test_an_hour_of_a_bad_producer_is_mended_and_counts_once(
         assert (again["expected"], total(again["left"])) == ([], {"returned": JUNK})
         assert times_given(dlq.bootstrap, dlq.behaviour) == given
         junk = next(id for id, status in statuses.items() if status == "returned")
-        once_more = dlq.redrive("--mapper", "shop_after:event", "--again", "--id", junk)
+        once_more = dlq.redrive("--mapper", "shop_after:event", "--again", "--id", junk, status=1)
         assert once_more["came_back"] == {"mapper_refused": 1}
         (shown,) = dlq.lines("show", junk)
         assert (shown["status"], shown["fate"]["redrives"]) == ("returned", 2)

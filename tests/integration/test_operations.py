@@ -7,15 +7,14 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from typer.testing import CliRunner
 
-from cli import app
-from pipelines.operation import Running, Stopped, Window, running
+from pipelines.operation import Interrupted, Running, Stopped, Window, running
 from pipelines.options import NearlineSettings
 from pipelines.replay import replay
 from store.client import ShopperStore
 from store.namespaces import NamespaceInUse, Namespaces
 from tests.integration.stores import open_store
+from tests.integration.typed import typed
 
 PATIENCE_S = 60
 
@@ -59,9 +58,7 @@ def until(true: Callable[[], object]) -> None:
 
 
 def runs(store: ShopperStore, *words: str, exits: int = 0) -> str:
-    done = CliRunner().invoke(app, ["runs", *words, f"--store={store.calls.url}"], env={"COLUMNS": "200"})
-    assert done.exit_code == exits, done.output
-    return done.output
+    return typed("runs", *words, f"--store={store.calls.url}", exits=exits)
 
 
 def test_an_operation_is_paused_resumed_cancelled_and_given_again_without_doing_anything_twice(store):
@@ -91,6 +88,34 @@ def test_an_operation_is_paused_resumed_cancelled_and_given_again_without_doing_
     assert shown["status"] == "cancelled"
     assert shown["done"] == len(first.done)
     assert shown["checkpoint"] == str(len(first.done))
+    for control in ("pause", "resume", "cancel"):
+        assert "is cancelled: there is nothing to" in runs(store, control, id, exits=3)
+    assert "no operation 'nobody'" in runs(store, "cancel", "nobody", exits=2)
+
+
+@pytest.mark.parametrize(("asked", "status", "exits"), [("", "interrupted", 1), ("pause", "stopped", 4)])
+def test_what_cannot_wait_in_place_ends_says_why_and_is_cancelled_or_given_again(store, asked, status, exits):
+    """As a replay, whose process ends at SIGTERM and at a pause."""
+    run = None
+    try:
+        with running(store, "test", Asked()) as run:
+            run.note(checkpoint="70", done=70, of=100, now=True)
+            if asked:
+                runs(store, "pause", run.id)
+            run.stopped()
+    except Interrupted:
+        assert not asked
+    except Stopped:
+        assert asked
+    assert run is not None
+    shown = json.loads(runs(store, "show", run.id, "--json", exits=exits))
+    assert (shown["status"], shown["left_s"]) == (status, None)
+    for control in ("pause", "resume"):
+        assert "same command goes on" in runs(store, control, run.id, exits=3)
+    again = Work(store)
+    again.run()
+    assert again.run_of is not None
+    assert (again.run_of.id, again.done) == (run.id, list(range(70, 100)))
 
 
 def test_one_that_failed_goes_on_where_it_was_when_it_is_given_again(store):

@@ -29,11 +29,12 @@ from store.layout import shard_of
 from store.operations import Operation, OperationProgress, Operations
 from tests.integration import readme
 from tests.integration.archives import archive_now, ends_of
-from tests.integration.dlq import POLICY, SmallJob, aigq, new_dlq
+from tests.integration.dlq import POLICY, SmallJob, new_dlq
 from tests.integration.oracle import Record, Rule, Shopper, fold_log, read_topic
 from tests.integration.oracle_store import read_store
 from tests.integration.stores import a_list
 from tests.integration.test_read_events_faults import delete_up_to
+from tests.integration.typed import typed
 from tests.integration.verdict import judge_states
 from transforms.archive_layout import EVENTS, facts_of, files_of
 from transforms.fire_due import fire_all_due
@@ -85,7 +86,7 @@ class Tonight:
             file.write_text("".join(f"{user}\n" for user in users))
         where = [f"--bootstrap={dlq.bootstrap}", f"--topic={dlq.behaviour}", f"--dead_letter_topic={dlq.topic}"]
         where += [f"--store={dlq.store_url}", f"--namespace={dlq.namespace}"]
-        return aigq("rebuild", f"--users={file}", *where, *words, status=status)
+        return typed("rebuild", f"--users={file}", *where, *words, exits=status)
 
     def texts(self, user: str) -> list[str]:
         return self.job.texts(user)

@@ -20,11 +20,13 @@ from pipelines.redrive_aftermath import wait_for_the_job
 from schemas import BehaviourEvent, DeadLetter
 from schemas.codec import Decoder, decoder_for, encoder_for
 from schemas.wire_mapper import event_reader
+from serving.operations import operation_as_json
 from store.client import NamespaceMeta, ShopperStore, StateChange
 from store.layout import shard_of
 from store.letters import LetterFate, LetterRegistry
 from store.operations import Operations
-from tests.integration.dlq import Dlq, SmallJob, aigq, new_dlq, total
+from tests.integration.dlq import Dlq, SmallJob, new_dlq, total
+from tests.integration.typed import typed
 from transforms.letter_box import seen_letter
 from transforms.letter_cases import LetterCase
 from transforms.redriven_records import LETTER_HEADER, REDRIVES_HEADER, RecordLooks, partition_of
@@ -100,26 +102,6 @@ def test_a_record_is_given_again_as_it_was_keyed_by_its_shopper_with_its_provena
     assert len(redriven(dlq)) == 1
 
 
-def test_what_fails_again_is_quarantined_until_it_is_asked_for_again(dlq: Dlq, job: SmallJob) -> None:
-    job.produce(in_seconds(search("u1", "e1")), "u1")
-    job.take()
-    (id,) = dlq.statuses()
-    assert total(dlq.redrive("--wait_s=0")["expected"]) == {"dead bad_time": 1}
-    job.take()
-    assert dlq.statuses() == {id: "returned"}
-    (sum,) = dlq.lines("list")
-    assert (sum["returned"], sum["open"]) == (1, 0)
-    said = dlq.redrive()
-    assert (said["expected"], total(said["left"])) == ([], {"returned": 1})
-    mend(job)
-    assert total(dlq.redrive(*MENDED, "--again", "--wait_s=0")["expected"]) == {"folded": 1}
-    job.take()
-    assert job.texts("u1") == ["red shoes"]
-    (shown,) = dlq.lines("show", id)
-    assert (shown["status"], shown["fate"]["redrives"], len(shown["letters"])) == ("redriven", 2, 2)
-    assert [headers[REDRIVES_HEADER] for _, _, headers in redriven(dlq)] == ["1", "2"]
-
-
 def test_a_redrive_that_dies_before_it_could_write_down_has_no_effect_twice(
     dlq: Dlq, job: SmallJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +173,7 @@ def test_a_shopper_whose_first_event_lies_elsewhere_is_brought_home_by_a_rebuild
     (users := tmp_path / "users.txt").write_text("u1")
     where = [f"--bootstrap={dlq.bootstrap}", f"--store={dlq.store_url}", f"--namespace={dlq.namespace}"]
     where += [f"--topic={dlq.behaviour}", f"--dead_letter_topic={dlq.topic}"]
-    aigq("rebuild", f"--users={users}", "--execute", *where)
+    typed("rebuild", f"--users={users}", "--execute", *where)
     assert (job.texts("u1"), job.state("u1").partition) == (["at home"], partition_of(b"u1", 4))
     due = {p: job.store.due(shard_of("u1", 4), p, 1 << 49, 9) for p in range(4)}
     assert due == {p: ["u1"] if p == partition_of(b"u1", 4) else [] for p in range(4)}
@@ -285,6 +267,10 @@ def test_a_job_that_stands_is_said(dlq: Dlq, job: SmallJob) -> None:
     said = dlq("redrive")
     assert "no job tracks" in said
     assert "10 of the next 10 records cannot be read" in said
+    done = dlq("redrive", "--execute", status=1)
+    assert "has not taken all of it yet: does one run" in done
+    (record,) = [progress for each, progress in Operations(job.store.calls).list() if dlq.topic in each.asked]
+    assert (record.status, record.done, record.of) == ("done", 1, 1)
 
 
 def test_a_cancelled_redrive_says_so_and_the_rest_can_be_asked_for_again(dlq: Dlq, job: SmallJob) -> None:
@@ -293,10 +279,13 @@ def test_a_cancelled_redrive_says_so_and_the_rest_can_be_asked_for_again(dlq: Dl
     job.take()
     operations = Operations(job.store.calls)
 
+    shown: list[dict] = []
+
     def cancel() -> None:
-        while not (running := [o.id for o, p in operations.list() if dlq.topic in o.asked and p.done]):
+        while not (running := [(o, p) for o, p in operations.list() if dlq.topic in o.asked and p.done]):
             time.sleep(0.05)
-        operations.control(running[0], "cancel")
+        shown.append(operation_as_json(*running[0], int(time.time() * 1000)))
+        operations.control(running[0][0].id, "cancel")
 
     canceller = Thread(target=cancel)
     canceller.start()
@@ -305,6 +294,10 @@ def test_a_cancelled_redrive_says_so_and_the_rest_can_be_asked_for_again(dlq: Dl
     assert "was cancelled" in said
     given = len(redriven(dlq))
     assert 0 < given < 40
+    assert 0 < shown[0]["done"] < shown[0]["of"] == 40
+    assert shown[0]["left_s"] > 0
+    (record,) = [progress for each, progress in operations.list() if dlq.topic in each.asked]
+    assert (record.status, record.counts["redriven"]) == ("cancelled", given)
     assert Counter(dlq.statuses().values()) == {"redriven": given, "open": 40 - given}
     assert total(dlq.redrive(*MENDED, "--wait_s=0")["expected"]) == {"folded": 40 - given}
     assert len(redriven(dlq)) == 40

@@ -77,6 +77,7 @@ def test_exactly_the_shoppers_with_a_bad_list_of_the_window_get_a_new_one(store,
     ((_, progress),) = mine(store)
     assert (progress.status, progress.note) == ("done", "no bad list is left")
     assert progress.counts == {"requested": 150, "ended published": 150}
+    assert (progress.done, progress.of) == (150, 150), "the last round, which finds nobody, leaves the sum as it was"
 
 
 def test_lists_outside_the_window_and_of_versions_not_named_stay(store, models, now_ms, worker):
@@ -151,11 +152,14 @@ def test_killed_and_given_again_each_shopper_is_asked_for_once(store, models, no
     for _ in range(2):
         with pytest.raises(Killed):
             regenerate(slowly, execute=True)
+        ((_, progress),) = mine(store)
+        assert progress.of == 60
         until(lambda: store.depth().low + store.depth().leased == 0)  # made while nobody counts
     assert regenerate(settings(store, models, now_ms), execute=True) == DONE
     assert len(made) == len(set(made)) == 60
     ((_, progress),) = mine(store)
     assert progress.counts["requested"] == progress.counts["ended published"] == 60
+    assert progress.done == progress.of == 60
     assert all(run.model_version == "tiny/1" for user in users for run in store.runs(user))
 
 
