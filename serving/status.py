@@ -69,6 +69,8 @@ class Status:
     outcomes: dict[str, int]
     """Requests that ever ended."""
     last_hour: Lateness
+    late_records: int = 0
+    """Folded when progress had passed them already, since the namespace began (docs/sameness.md)."""
     watched_s: float = 0.0
     """Between the two looks; 0 where one was enough."""
     log_pace: Pace | None = None
@@ -114,6 +116,7 @@ def _look(store: ShopperStore, meta: NamespaceMeta, ends: Mapping[int, int] | No
         ),
         fired=store.fired(),
         outcomes=store.counts(),
+        late_records=sum(store.clamped().values()),
         last_hour=lateness(store.outcomes(now_ms - WINDOW_S * 1000), now_ms - WINDOW_S * 1000),
     )
 

@@ -71,6 +71,10 @@ def _print(console: Console, status: Status, found: list[str]) -> None:
     )
     console.print("ended: " + "  ".join(f"{name} {count:,}" for name, count in status.outcomes.items()))
     console.print(f"last hour: {lateness_words(status.last_hour)}")
+    if status.late_records:
+        console.print(
+            f"late records: {status.late_records:,} came after their time; a replay decides them in it (docs/sameness.md)"
+        )
     console.print(
         "\n".join(found) or "nothing needs attention", style="red" if found else "green", markup=False, soft_wrap=True
     )

@@ -12,7 +12,8 @@ end
 -- KEYS: shard, due, then the states of the n changes, then (tombstone, runs) of each erased shopper.
 -- ARGV: 1 stage, 2 epoch, 3 log (topic id:partition), 4 from ('' for fire), 5 to, 6 clock, 7 state TTL, 8 tombstone TTL,
 --   9 outcomes kept, 10 n changes, 11 n due, 12 n not due, 13 n fired, 14 n erased, 15 whether this writer knows the shard as
---   written ('1'); then n (token, new value), (due, user), user, (user, run id, as-of, blob), (user, erased at).
+--   written ('1'); then n (token, new value), (due, user), user, (user, run id, as-of, blob), (user, erased at), and, only where
+--   there are any, how many of the records came after their time.
 -- Returns status, next offset, clock (-1: never written), conflated, then the positions of the changes in conflict.
 local FIXED = 15
 local function save(keys, argv)
@@ -31,7 +32,9 @@ local function save(keys, argv)
   local undue_at = due_at + 2 * n_due
   local fired_at = undue_at + n_undue
   local erased_at = fired_at + 4 * n_fired
-  if #argv ~= erased_at - 1 + 2 * n_erased or #keys ~= 11 + n + 2 * n_erased then
+  local past = erased_at + 2 * n_erased
+  local clamped = natural(argv[past] or '0', 'clamped')
+  if (#argv ~= past - 1 and #argv ~= past) or #keys ~= 11 + n + 2 * n_erased then
     fail('save: keys and arguments do not match their counts')
   end
 
@@ -122,6 +125,9 @@ local function save(keys, argv)
       redis.call('HSET', k.meta, 'clock:' .. log, argv[6])
     end
     redis.call('HSET', k.meta, 'offset:' .. log, argv[5])
+    if clamped > 0 then
+      redis.call('HINCRBY', k.meta, 'clamped:' .. log, argv[past])
+    end
   end
   if held ~= epoch then
     redis.call('HSET', k.meta, 'epoch:' .. stage, epoch)

@@ -7,7 +7,7 @@ Everything of a shard carries the shard's hash tag, so that on a cluster it lies
     {ns}:{sNNN}:r:<user>       newest runs, newest first                               string, expires
     {ns}:{sNNN}:e:<user>       tombstone: log clock of the erasure                     string, expires
     {ns}:{sNNN}:due:<part>     shoppers whose change comes due, by due time            sorted set
-    {ns}:{sNNN}:meta           writer epochs, applied offsets and clocks               hash
+    {ns}:{sNNN}:meta           writer epochs; offsets, clocks, late records by log     hash
     {ns}:{sNNN}:wait           shoppers whose request may be claimed, by as-of         sorted set
     {ns}:{sNNN}:low            the same, of low priority: taken after all others        sorted set
     {ns}:{sNNN}:parked         the same, while an older request of theirs is leased    sorted set

@@ -32,18 +32,25 @@ class States(StoreBase):
 
     def progress(self) -> dict[tuple[int, int], Applied]:
         """(shard, partition) -> how far it is, for every partition that was ever written."""
-        prefix = self._log(0)[:-1]
-        progress: dict[tuple[int, int], Applied] = {}
-        replies = self.calls.many("progress", [("HGETALL", shard.key("meta")) for shard in self._shards])
+        noted = self._noted("progress")
+        return {where: Applied(of_log["offset"], of_log["clock"]) for where, of_log in noted.items()}
+
+    def clamped(self) -> dict[tuple[int, int], int]:
+        """(shard, partition) -> records that came after their time since the namespace began; only where there were any."""
+        noted = self._noted("clamped")
+        return {where: of_log["clamped"] for where, of_log in noted.items() if "clamped" in of_log}
+
+    def _noted(self, call: str) -> dict[tuple[int, int], dict[str, int]]:
+        """(shard, partition) -> what the shard's metadata holds of this log, by the field's first word."""
+        log_of = self._log(0)[:-1]
+        noted: dict[tuple[int, int], dict[str, int]] = {}
+        replies = self.calls.many(call, [("HGETALL", shard.key("meta")) for shard in self._shards])
         for shard, reply in zip(self._shards, replies, strict=True):
-            fields = reply.value
-            offset_of = f"offset:{prefix}".encode()
-            for name, value in fields.items():
-                if name.startswith(offset_of):
-                    partition = int(name.removeprefix(offset_of))
-                    clock = fields[f"clock:{prefix}{partition}".encode()]
-                    progress[shard.number, partition] = Applied(int(value), int(clock))
-        return progress
+            for field, value in reply.value.items():
+                name, _, log = field.decode().partition(":")
+                if log.startswith(log_of):
+                    noted.setdefault((shard.number, int(log.removeprefix(log_of))), {})[name] = int(value)
+        return noted
 
     def load(self, shard: int, users: Sequence[str]) -> list[StoredState | None]:
         """States of shoppers of one shard, in their order."""
@@ -87,6 +94,7 @@ class States(StoreBase):
                 (self._log(save.partition), save.from_offset, save.to_offset, save.clock_ms),
                 save.changes,
                 self._ttl_ms,
+                save.clamped,
             )
             for save in saves
         ]
@@ -152,6 +160,7 @@ class States(StoreBase):
         log: tuple[Any, ...],
         changes: Sequence[StateChange],
         ttl_ms: int,
+        clamped: int = 0,
     ) -> Command:
         shard, packed = self._shards[number], state_packer(self._compress_states)
         prefix, count = shard.state_prefix, len(changes)
@@ -183,7 +192,7 @@ class States(StoreBase):
         known = int((number, partition) in self._written)
         limits = (ttl_ms, self._tombstone_ttl_ms, self._outcomes_kept)
         counts = (count, len(due) // 2, len(undue), len(fired) // 4, len(erased) // 2, known)
-        arguments = (*log, *limits, *counts, *values, *due, *undue, *fired, *erased)
+        arguments = (*log, *limits, *counts, *values, *due, *undue, *fired, *erased, *([clamped] if clamped else ()))
         return self._function("save", stage, shard, (shard.due(partition), *states, *erased_keys), *arguments)
 
     def _save_result(self, stage: Stage, shard: int, reply: Reply) -> SaveResult:

@@ -80,6 +80,8 @@ class ShardSave:
     to_offset: int
     clock_ms: int
     changes: list[StateChange]
+    clamped: int = 0
+    """Of its records, those that came after their time: progress had passed them already (docs/sameness.md)."""
 
 
 @dataclass(frozen=True, slots=True)

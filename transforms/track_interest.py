@@ -8,7 +8,7 @@ the job can die at any instant.
 import logging
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 import apache_beam as beam
@@ -79,7 +79,7 @@ class Tracker:
         Raises StoreUnavailable, WriterFenced, TooManyConflicts, TooManyDeadLetters: the process ends and its supervisor starts it again.
         """
         position = self.positions.get(batch.partition) or self._position(batch)
-        arrivals = self._arrivals(batch, position)
+        arrivals, clamped = self._arrivals(batch, position)
         now = time.monotonic()
         due_for_progress = [
             shard
@@ -91,7 +91,9 @@ class Tracker:
                 position.seen[shard] = batch.next_offset
         pending = due_for_progress
         for _ in range(MOST_CONFLICTS):
-            results = self._fold_and_save(batch, position, {shard: arrivals.get(shard, []) for shard in pending})
+            results = self._fold_and_save(
+                batch, position, {shard: arrivals.get(shard, []) for shard in pending}, clamped
+            )
             pending = [shard for shard, result in results.items() if self._again(batch, position, shard, result)]
             for shard in results:
                 position.saved_at[shard] = now
@@ -118,35 +120,37 @@ class Tracker:
 
     def _arrivals(
         self, batch: EventBatch, position: PartitionPosition
-    ) -> "dict[int, list[tuple[Arrival, BehaviourEvent]]]":
-        """Events by shard with their log clock, and moves the partition's clock to the end of the batch."""
+    ) -> "tuple[dict[int, list[tuple[Arrival, BehaviourEvent]]], set[int]]":
+        """Events by shard with their log clock, and the offsets of those that came after their time; moves the partition's clock to
+        the end of the batch."""
         if batch.start_offset != position.next_offset:
             # At the start, and when records are read again: the log clock there is what the shards that end there were told.
             before = [a.clock_ms for a in position.applied.values() if a.next_offset <= batch.start_offset]
             position.clock_ms, position.idle_floor_ms = max(before, default=0), 0
         shards, partition, clock = self.store.shards, batch.partition, position.clock_ms
         arrivals: dict[int, list[tuple[Arrival, BehaviourEvent]]] = {}
-        clamped = 0
+        clamped: set[int] = set()
         for offset, ingest_ms, event in zip(batch.offsets, batch.ingest_ms, batch.events, strict=True):
             if ingest_ms > clock:
                 clock = ingest_ms
             elif ingest_ms < position.idle_floor_ms:
-                clamped += 1
+                clamped.add(offset)
             shard = zlib.crc32(event.user.encode()) % shards
             arrivals.setdefault(shard, []).append((Arrival(partition, offset, clock), event))
         if batch.progress_ms is not None:
             clock = position.idle_floor_ms = max(clock, batch.progress_ms)
         if clamped:
-            metrics.CLAMPED.labels(partition).inc(clamped)
+            metrics.CLAMPED.labels(partition).inc(len(clamped))
         position.clock_ms, position.next_offset = clock, batch.next_offset
         metrics.PROGRESS_AGE.labels(partition).set(max(0.0, time.time() - clock / 1000))
-        return arrivals
+        return arrivals, clamped
 
     def _fold_and_save(
         self,
         batch: EventBatch,
         position: PartitionPosition,
         arrivals: "dict[int, list[tuple[Arrival, BehaviourEvent]]]",
+        clamped: Set[int],
     ) -> dict[int, SaveResult]:
         # What a shard already holds is skipped. A shard ahead of the whole batch has nothing to do, and one that ends before
         # the batch begins waits for the records in between, which are being read again.
@@ -165,7 +169,10 @@ class Tracker:
             stored = dict(zip(users[shard], loaded.get(shard, []), strict=True))
             changes = list(self._fold(batch, events, stored, applied.clock_ms))
             clock = max(position.clock_ms, applied.clock_ms)
-            saves.append(ShardSave(shard, batch.partition, applied.next_offset, batch.next_offset, clock, changes))
+            late = sum(seen.offset in clamped for seen, _ in events) if clamped else 0
+            saves.append(
+                ShardSave(shard, batch.partition, applied.next_offset, batch.next_offset, clock, changes, late)
+            )
         results = self.store.save_many(saves)
         return {save.shard: result for save, result in zip(saves, results, strict=True)}
 
