@@ -73,8 +73,10 @@ def diff(
     from pipelines.operation import Window
     from transforms.read_plan import ReadSettings
 
+    if bool(begin) != bool(end):
+        raise typer.BadParameter("give both --from and --to, or neither for the window of the replay into THERE")
     left, right = reader(store, here), reader(store, there)
-    window = Window.parse(begin, end) if begin and end else window_of(left, there)
+    window = Window.parse(begin, end) if begin else window_of(left, there)
     everything = ReadSettings({"bootstrap.servers": bootstrap}, results_topic, archive=archive)
     found = compare(left, right, window, everything if bootstrap or archive else None)
     if as_json:

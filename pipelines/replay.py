@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 BATCH = 8_000
 """Records of one partition in one save: nobody waits for a replay's single record, and a shopper who comes again in a batch is loaded
 and saved once."""
+LISTS_KEPT = 1_000
+"""Of a shopper in a shadow: all of its window. `aigq diff` counts them, and a shadow has no results topic."""
 
 
 class ReplayAsked(msgspec.Struct, frozen=True):
@@ -133,7 +135,7 @@ def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into:
     with running(live, "replay", asked) as run:
         run.note(checkpoint=run.progress.checkpoint or _first(settings, live, window), now=True)
         checkpoint = msgspec.json.decode(run.progress.checkpoint, type=ReplayCheckpoint)
-        ours = replace(apart(settings), namespace=into, group=run.id)
+        ours = shadowed(settings, into, run.id)
         names.make(into)
         shadow = worker.new_store(ours, into)
         if checkpoint.phase == "restore":
@@ -148,6 +150,11 @@ def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into:
             fire_all_due(shadow, "replay", requests=True)
         run.save(counts=_counts(shadow), note=f"aigq diff {live.name} {into}")
         return run.id
+
+
+def shadowed(settings: NearlineSettings, into: str, group: str) -> NearlineSettings:
+    """Settings that write to nothing but namespace `into`, which keeps all lists."""
+    return replace(apart(settings), namespace=into, group=group, runs_kept=max(settings.runs_kept, LISTS_KEPT))
 
 
 def apart(settings: NearlineSettings) -> NearlineSettings:

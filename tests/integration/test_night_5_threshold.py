@@ -58,6 +58,11 @@ def test_a_threshold_is_tried_on_a_window_compared_and_put_in_place(tonight: Nig
     assert {each.run_id for each in live_fired} == fired.keys()
     assert all(from_ms <= each.as_of_ms < to_ms for each in fired.values())
 
+    # compared without lists: the same changes came due, and their lists are still to be made
+    compared = json.loads(tonight.in_store("diff", stage.name, same, "--json"))
+    assert compared["here"]["changes"] == compared["there"]["changes"] == len(live_fired)
+    assert set(compared["why"]) <= {"waiting there", "conflated there"}
+
     # from a snapshot and the archive: the same states
     quick = f"{stage.name}-quick"
     words = [*window, f"--into={quick}", "--no_lists", archive, *tonight.options()]
@@ -83,6 +88,7 @@ def test_a_threshold_is_tried_on_a_window_compared_and_put_in_place(tonight: Nig
     assert (compared["from_ms"], compared["to_ms"]) == (from_ms, to_ms)
     assert compared["here"]["generations"] == len([e for e in live_fired if e.outcome == "published"])
     assert compared["there"]["generations"] < compared["here"]["generations"]
+    assert compared["there"]["generations"] == compared["there"]["lists"]
     assert compared["there"]["output_tokens"] > 0
     assert compared["why"].get("only here", 0) > 0
     screen = tonight.in_store("diff", stage.name, tried)
