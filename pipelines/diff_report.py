@@ -72,8 +72,8 @@ def _by_partition(counts: dict[int, int]) -> str:
 def _notes(side: Side) -> list[str]:
     """What the sums of one side do not hold."""
     notes, name = [], side.namespace
-    if conflated := side.ended.get("conflated", 0):
-        each = [tokens / max(1, side.lists) * conflated for tokens in (side.prompt_tokens, side.output_tokens)]
+    if (conflated := side.ended.get("conflated", 0)) and side.lists:
+        each = [tokens / side.lists * conflated for tokens in (side.prompt_tokens, side.output_tokens)]
         notes.append(
             f"{name}: conflated changes cost no tokens. A job that keeps up makes lists of them: up to {each[0]:+,.0f} prompt and "
             f"{each[1]:+,.0f} output tokens"
