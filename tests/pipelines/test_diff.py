@@ -19,10 +19,9 @@ OLD, NEW = "policy-1", "policy-2"
 
 
 def a_run(id: str, as_of_ms: int, words: str = "tv", policy: str = OLD, **more) -> QueryRun:
-    facts = {"model_version": "m/1", "prompt_version": "1", "newest_ms": as_of_ms - 5, "prompt_tokens": 80} | more
-    times = {"claimed_ms": 0, "generated_ms": 0, "stored_ms": 0, "output_tokens": 40}
-    queries = tuple(f"{words} {n}" for n in range(10))
-    return QueryRun(id, "ann", as_of_ms, queries, promotion=1, trigger_version=policy, reasons=(), **(times | facts))
+    queries = tuple(f"{words} {number}" for number in range(10))
+    run = QueryRun(id, "ann", as_of_ms, queries, "m/1", 1, "1", policy, (), as_of_ms - 5, 0, 0, 0, 80, 40)
+    return replace(run, **more)
 
 
 def side(*runs: QueryRun, policy: str = OLD, whole: bool = True, **ended: str) -> History:
