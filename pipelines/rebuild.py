@@ -161,7 +161,8 @@ def _reach(run: Running, checkpoint: RebuildCheckpoint) -> RebuildCheckpoint:
 
 
 def _whole(settings: NearlineSettings) -> ReadSettings:
-    return replace(read_settings(settings), group="", start="earliest", end="now")
+    horizon_ms = settings.policy().horizon_ms
+    return replace(read_settings(settings), group="", start="earliest", end="now", horizon_ms=horizon_ms)
 
 
 def _opened(settings: NearlineSettings, live: ShopperStore) -> ShopperStore:

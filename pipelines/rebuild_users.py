@@ -97,7 +97,8 @@ def rebuild_users(settings: NearlineSettings, live: ShopperStore, users: Sequenc
 
 
 def _whole(settings: NearlineSettings) -> ReadSettings:
-    return replace(read_settings(settings), group="", start="earliest", end="now")
+    horizon_ms = settings.policy().horizon_ms
+    return replace(read_settings(settings), group="", start="earliest", end="now", horizon_ms=horizon_ms)
 
 
 def _applied(store: ShopperStore, users: Sequence[str] | set[str]) -> dict[int, Applied]:

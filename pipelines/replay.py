@@ -90,6 +90,8 @@ def replace_read(settings: NearlineSettings, start: str, end: str) -> ReadSettin
         start=start,
         end=end,
         archive=settings.archive,
+        on_lost_records=settings.on_lost_records,  # type: ignore[arg-type]
+        horizon_ms=settings.policy().horizon_ms,
         log_clock=settings.log_clock,  # type: ignore[arg-type]
     )
 

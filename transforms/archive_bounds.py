@@ -45,6 +45,15 @@ class ArchiveBounds:
     def ends(self, partitions: int) -> dict[int, int]:
         return {p: self.spans[p][-1].next_offset if p in self.spans else 0 for p in range(partitions)}
 
+    def lost_before_ms(self, partition: int) -> int:
+        """Records below the first archived offset have an earlier log clock than this. (Hours are pruned whole; what is left of
+        everything is a file without rows that says how far the clock had come.)"""
+        first = min(self.files[partition])
+        if first.first_offset < first.next_offset:
+            return first.hour_ms
+        facts = facts_of(first)
+        return (facts.clock_ms or facts.progress_ms) + 1
+
     def holes(self, partition: int, window: Span, held: Span) -> Iterator[Span]:
         """What of the window neither the archive nor the broker (`held`) has."""
         whole = merged([*self.spans.get(partition, []), held])

@@ -138,6 +138,12 @@ class LogAdministration:
         # Tansu answers "none" with an offset and the time -1.
         return {at.partition: found.offset for at, found in answers.items() if found and found.timestamp >= 0}
 
+    def first_time_ms(self, partition: int) -> int | None:
+        """Append time of the first record that is held; None where none is."""
+        at = PortablePartition(self.topic, partition)
+        found = self._consumer.offsets_for_times({at: 0}).get(at)
+        return found.timestamp if found and found.timestamp >= 0 else None
+
     def _timestamp_type(self) -> str | None:
         resource = ConfigResource(ConfigResourceType.TOPIC, self.topic)
         try:

@@ -6,7 +6,7 @@ that has read while the store knows nothing means that the store was lost.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 from schemas.validate import FIRST_MS
@@ -161,6 +161,19 @@ def not_archived(topic: str, partition: int, first: int, next: int, root: str) -
         "broker. `aigq archive show` lists holes; read a window without them, or go on without these records by "
         "--on_lost_records=skip"
     )
+
+
+def begin_lost(topic: str, partition: int, beginning: int, held_ms: int | None, since_ms: int, why: str) -> RecordsLost:
+    held = "and nothing there tells from when" if held_ms is None else f"from {_moment(held_ms)} on"
+    return RecordsLost(
+        f"topic {topic} partition {partition}: {why} {_moment(since_ms)}, and the log is held from offset {beginning} only, {held}: "
+        f"offsets 0 to {beginning - 1} are gone, and some of them may belong to it. Name an --archive that holds them, or a "
+        "later begin (--from, --start), or go on without them by --on_lost_records=skip"
+    )
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def skipped(lost: RecordsLost) -> str:

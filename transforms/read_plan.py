@@ -27,6 +27,7 @@ from transforms.kafka_clients import (
 from transforms.log_position import (
     LogBounds,
     OnLostRecords,
+    begin_lost,
     checked_starts,
     not_archived,
     not_authorised,
@@ -70,6 +71,9 @@ class ReadSettings:
     archive: str = ""
     """Folder or URL of an archive of this topic: what the broker no longer holds is read from there. Empty for none."""
     on_lost_records: OnLostRecords = "fail"
+    horizon_ms: int = 0
+    """With start=earliest: how long a record counts in what is made of it. Records lost that are younger at the end are refused; 0: what
+    is held is all that is asked for."""
     log_clock: Literal["append", "ingest_ms"] = "append"
     batch_records: int = 2_000
     """Most records of one batch."""
@@ -195,10 +199,35 @@ def _plan(settings: ReadSettings, log: "_Log", applied_offsets: Callable[[], Map
         end_ms,
         log.held,
     )
+    _check_begin(settings, plan, log)
     if log.archive is not None:
         _check_whole(settings, plan, log, log.archive)
     LOG.info("reading topic %s (id %s) from %s to %s", topic, plan.topic_id, dict(plan.starts), plan.ends or "no end")
     return plan
+
+
+def _check_begin(settings: ReadSettings, plan: ReadPlan, log: "_Log") -> None:
+    """Raises RecordsLost where the read is to begin before what is held of a log whose beginning is gone, unless told to skip.
+
+    (A broker moves a partition's beginning when it deletes, never when it compacts.)
+    """
+    if settings.start == "earliest" and settings.horizon_ms:
+        since_ms = log.end_ms(plan.end_ms) - settings.horizon_ms
+        why = f"behaviours count for {settings.horizon_ms / 86_400_000:.3g} days, here since"
+    elif settings.start not in {"applied", "earliest", "latest"}:
+        since_ms, why = parse_time_ms(settings.start), "the read begins at"
+    else:
+        return
+    for partition, beginning in plan.beginnings.items():
+        if beginning == 0 or plan.starts[partition] > beginning:
+            continue
+        held_ms = log.lost_before_ms(partition)
+        if held_ms is not None and held_ms <= since_ms:
+            continue
+        lost = begin_lost(plan.topic, partition, beginning, held_ms, since_ms, why)
+        if settings.on_lost_records == "fail":
+            raise lost
+        LOG.error(skipped(lost))
 
 
 def _check_whole(settings: ReadSettings, plan: ReadPlan, log: "_Log", archive: ArchiveBounds) -> None:
@@ -268,6 +297,7 @@ class _Log:
 
         Raises ValueError where neither the archive nor the broker can tell.
         """
+        ends = self.ends  # first: a record that comes while the time is asked for lies behind them, as its time lies behind the question
         by_archive = self.archive.offsets_at(time_ms, self.settings.log_clock) if self.archive else {}
         by_broker: dict[int, int] = {}
         if self.administration is not None and self.settings.log_clock == "append":
@@ -275,7 +305,24 @@ class _Log:
         else:
             self._check_told(time_ms, which)
         found = (by_broker, by_archive)
-        return {p: min((each[p] for each in found if p in each), default=end) for p, end in self.ends.items()}
+        return {p: min((each[p] for each in found if p in each), default=end) for p, end in ends.items()}
+
+    def lost_before_ms(self, partition: int) -> int | None:
+        """Records below the beginning have no later log clock than this; None where nothing tells."""
+        archived = self.archive.spans.get(partition) if self.archive else None
+        if self.archive and archived and archived[0].first_offset == self.beginnings[partition]:
+            return self.archive.lost_before_ms(partition)
+        if self.administration is None or self.settings.log_clock != "append":
+            return None
+        return self.administration.first_time_ms(partition)
+
+    def end_ms(self, asked_ms: int | None) -> int:
+        """Log clock at the end of the read: the time that was asked for, or that of the log's end now."""
+        if asked_ms is not None:
+            return asked_ms
+        if self.archive and (self.administration is None or self.settings.log_clock != "append"):
+            return max(facts.clock_ms for facts in self.archive.facts.values())
+        return int(time.time() * 1000)
 
     def _check_told(self, time_ms: int, which: str) -> None:
         told = self.archive.told(time_ms, self.held, self.ends) if self.archive else set()

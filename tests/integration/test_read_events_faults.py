@@ -158,7 +158,9 @@ def test_reading_goes_on_after_kill_9_of_the_broker(tmp_path: Path, caplog: pyte
         close_logs()
 
 
-def test_a_window_of_time_is_read_and_nothing_beside_it(kafka: Kafka, fresh_topic: FreshTopic) -> None:
+def test_a_window_of_time_is_read_and_nothing_beside_it(
+    kafka: Kafka, admin: AdminClient, fresh_topic: FreshTopic
+) -> None:
     topic = fresh_topic(kafka.bootstrap, partitions=2)
     bounds = []
     for first in (0, 100, 200):
@@ -180,6 +182,18 @@ def test_a_window_of_time_is_read_and_nothing_beside_it(kafka: Kafka, fresh_topi
     }
     with pytest.raises(ValueError, match="lies in the future"):
         plan_read(replace(settings, end="2999-01-01T00:00:00Z"))
+
+    delete_up_to(admin, topic, 150)
+    with pytest.raises(
+        RecordsLost, match=r"partition 0: the read begins at .*, and the log is held from offset 150 only"
+    ):
+        plan_read(settings)
+    assert plan_read(replace(settings, on_lost_records="skip")).starts == {0: 150, 1: 0}
+    assert plan_read(replace(settings, start=str(bounds[2]), end="now")).starts == {0: 200, 1: 0}
+    history = replace(settings, start="earliest", end="now")
+    with pytest.raises(RecordsLost, match="behaviours count for 1 days"):
+        plan_read(replace(history, horizon_ms=86_400_000))
+    assert plan_read(replace(history, horizon_ms=1)).starts == plan_read(history).starts == {0: 150, 1: 0}
 
 
 def test_markers_of_transactions_are_holes_and_an_open_transaction_is_no_proven_end(

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.transforms.test_archive import T0, archiver, batch, plan, tick
-from transforms import archive_layout, archived_log
+from transforms import archive_layout, archived_log, read_plan
 from transforms.archive import Rolling
 from transforms.archive_layout import EVENTS, HOUR_MS, files_of
+from transforms.archive_overview import DAY_MS, prune
 from transforms.batches import RecordBatch
 from transforms.drain import TRACKED
+from transforms.kafka_clients import TopicFacts
 from transforms.log_position import RecordsLost
 from transforms.read_events import LogReader, LogSource
 from transforms.read_plan import ReadSettings, plan_read
@@ -151,3 +153,72 @@ def test_row_groups_below_the_start_are_not_read(tmp_path: Path, monkeypatch: py
     )
     assert offsets(read(reader_of(replace(from_archive(tmp_path), start=str(T0 + 33 * 60_000))))) == [*range(33, 55)]
     assert opened == [3, 4, 5]
+
+
+HOUR_OF_TEN = HOUR_MS // 10
+
+
+def pruned(root: Path, hours: int) -> ReadSettings:
+    """Eight hours of ten records each, of which the first are pruned."""
+    write(root, [(0, 80)], HOUR_OF_TEN)
+    prune(str(root), 1, execute=True, now_ms=T0 + hours * HOUR_MS + DAY_MS)
+    return from_archive(root)
+
+
+def at(hour: int) -> str:
+    return str(T0 + hour * HOUR_MS)
+
+
+@pytest.mark.parametrize("end", [3, 6])
+def test_a_window_that_begins_before_what_is_held_is_refused_and_never_shortened(tmp_path: Path, end: int) -> None:
+    whole = pruned(tmp_path, 4)
+    window = replace(whole, start=at(1), end=at(end))
+    with pytest.raises(
+        RecordsLost, match=r"the read begins at 2025-11-24T03:00.*held from offset 40 only, from 2025-11-24T06:00"
+    ):
+        plan_read(window)
+    assert plan_read(replace(window, on_lost_records="skip")).starts == {0: 40}
+    held = plan_read(replace(whole, start=at(4), end=at(6)))
+    assert (held.starts, held.ends) == ({0: 40}, {0: 60}), "hours are pruned whole: all of the first one is there"
+
+
+def test_a_history_is_refused_where_what_counts_is_lost_and_read_where_it_counts_no_more(tmp_path: Path) -> None:
+    whole = pruned(tmp_path, 4)
+    assert plan_read(whole).starts == {0: 40}
+    assert plan_read(replace(whole, horizon_ms=3 * HOUR_MS)).starts == {0: 40}
+    day = replace(whole, horizon_ms=DAY_MS)
+    with pytest.raises(
+        RecordsLost, match=r"behaviours count for 1 days.*offsets 0 to 39.*--archive.*--on_lost_records=skip"
+    ):
+        plan_read(day)
+    with pytest.raises(RecordsLost, match="here since 2025-11-23T07:00"):
+        plan_read(replace(day, end=at(5)))
+    assert plan_read(replace(day, on_lost_records="skip")).starts == {0: 40}
+
+
+def test_where_everything_is_pruned_what_is_left_says_until_when_records_were_lost(tmp_path: Path) -> None:
+    nothing = pruned(tmp_path, 8)
+    writer = archiver(tmp_path, of=plan(0, 80))
+    writer.take(tick(80, T0 + 12 * HOUR_MS))
+    assert plan_read(replace(nothing, start=at(8), end=at(10))).starts == {0: 80}
+    with pytest.raises(RecordsLost, match="held from offset 80 only"):
+        plan_read(replace(nothing, start=at(7), end=at(10)))
+
+
+def test_a_record_that_comes_while_a_time_is_asked_for_is_not_in_a_window_that_ended_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broker:
+        end = 5
+
+        def listed_ends(self, partitions: int) -> dict[int, int]:
+            return {0: self.end}
+
+        def offsets_at(self, partitions: int, time_ms: int) -> dict[int, int]:
+            self.end += 1  # it comes right after the answer, with a later time
+            return {}
+
+    monkeypatch.setattr(read_plan, "reachable_ends", lambda kafka, topic, listed, within_s: dict(listed))
+    log = read_plan._Log(from_archive(Path()), administration=Broker())  # type: ignore[arg-type]
+    log.__dict__["facts"] = TopicFacts("id", 1, "LogAppendTime")
+    assert log.offsets_at(T0, "end") == {0: 5}
