@@ -19,6 +19,7 @@ import local.prism
 import local.seaweedfs
 import local.tansu
 import local.valkey
+from bench.faults.model_server import shipped_model
 from local.scratch import scratch
 from local.topics import create_topics
 from transforms.drain import DRAINING, TRACKED
@@ -67,6 +68,8 @@ seaweedfs = shared(local.seaweedfs.seaweedfs)
 """An object store: each test uses a bucket of its own."""
 flink = shared(local.flink.flink)
 """A Flink cluster with its job server and worker pool: run a pipeline on it with `flink.options`."""
+vllm = shared(shipped_model)
+"""The shipped model on a vLLM server behind a gate: it takes half a minute to load. A test that shuts the gate opens it again."""
 
 
 @pytest.fixture(autouse=True)

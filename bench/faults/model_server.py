@@ -5,12 +5,13 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
+from bench.result import ROOT
 from inference.model_versions import latest
 from local import process
 from local.ports import answers, free_port
@@ -106,3 +107,7 @@ def model_server(folder: Path, models: Path, model: str) -> Iterator[Gate]:
     finally:
         gate.shut()
         child.kill()
+
+
+def shipped_model(folder: Path) -> AbstractContextManager[Gate]:
+    return model_server(folder, ROOT / "models", "aigq-small")

@@ -1,5 +1,6 @@
-"""docs/runbook/: every command of its pages is one that a test of that night types, with the same options; and exists."""
+"""docs/runbook/: every command of its pages is typed by a test of that night, and exists; what its pages show is of today."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from interest import TriggerPolicy
 from pipelines.nearline import NEEDS_A_PERSON
 from pipelines.options import FROM_ENVIRONMENT, NearlineSettings
 from pipelines.rebuild import CountsDiffer
@@ -18,25 +20,23 @@ ROOT = readme.ROOT
 RUNBOOK = ROOT / "docs" / "runbook"
 TESTS = ROOT / "tests"
 TYPED_BY = {
-    "README.md": ("integration/test_operations.py", "pipelines/test_options.py"),
-    "night-1-bad-model.md": ("integration/test_night_1_bad_model.py", "cli/test_models.py"),
-    "night-2-job-was-down.md": ("integration/test_night_2_job_was_down.py",),
-    "night-3-store-lost.md": ("integration/test_night_3_store_lost.py", "integration/test_rebuild_users.py"),
-    "night-4-bad-producer.md": (
-        "integration/test_night_4_bad_producer.py",
-        "integration/test_dlq.py",
-        "integration/test_rebuild_users.py",
-    ),
-    "night-5-new-threshold-or-model.md": ("integration/test_night_5_threshold.py",),
-    "night-6-backfill.md": ("integration/test_night_6_backfill.py", "integration/test_operations.py"),
-    "upgrades.md": (
-        "integration/test_adopt.py",
-        "integration/test_more_partitions.py",
-        "integration/test_night_1_bad_model.py",
-        "cli/test_models.py",
-    ),
+    "README.md": ("test_operations.py",),
+    "night-1-bad-model.md": ("test_night_1_bad_model.py",),
+    "night-2-job-was-down.md": ("test_night_2_job_was_down.py",),
+    "night-3-store-lost.md": ("test_night_3_store_lost.py", "test_rebuild_users.py"),
+    "night-4-bad-producer.md": ("test_night_4_bad_producer.py", "test_rebuild_users.py"),
+    "night-5-new-threshold-or-model.md": ("test_night_5_threshold.py",),
+    "night-6-backfill.md": ("test_night_6_backfill.py",),
 }
-"""Page -> the tests that type its commands."""
+"""Page -> the tests that read its commands from it and type them in its order, to the last (pages.py fails where one is left)."""
+UPGRADES = "upgrades.md"
+UPGRADED_BY = (
+    "integration/test_adopt.py",
+    "integration/test_more_partitions.py",
+    "integration/test_night_1_bad_model.py",
+    "cli/test_models.py",
+)
+"""Whose commands are no story in one order: each is one that a test of these types, with the same options."""
 JOB = {
     "aigq run nearline": "the job itself: the tests start it by the module that the command starts, pipelines.nearline"
 }
@@ -60,25 +60,48 @@ def source_of(test: str) -> str:
 
 
 def test_every_page_has_its_tests():
-    assert sorted(TYPED_BY) == [page.name for page in PAGES]
+    assert sorted([*TYPED_BY, UPGRADES]) == [page.name for page in PAGES]
     assert len(COMMANDS) > 30
+    for page, tests in TYPED_BY.items():
+        for test in tests:
+            source = (TESTS / "integration" / test).read_text()
+            assert f'("{page.removesuffix(".md")}"' in source, test
+            assert ".finish()" in source, test
 
 
-@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command}" for page, command in COMMANDS])
-def test_a_command_of_a_page_is_typed_by_a_test_of_that_night(page: str, command: str):
-    if command.startswith("export "):
-        assert {word.partition("=")[0] for word in command.split()[1:]} <= {
-            f"AIGQ_{n.upper()}" for n in FROM_ENVIRONMENT
-        }
-        return
+OF_UPGRADES = [command for page, command in COMMANDS if page == UPGRADES]
+
+
+@pytest.mark.parametrize("command", OF_UPGRADES)
+def test_a_command_of_an_upgrade_is_typed_by_a_test(command: str):
     words, options = names_of(command)
     if " ".join(["aigq", *words]) in JOB:
         words = []
-    for name in TYPED_BY[page]:
+    for name in UPGRADED_BY:
         typed = source_of(name)
         if all(f'"{word}"' in typed for word in words) and all(re.search(rf"{each}\b", typed) for each in options):
             return
-    pytest.fail(f"none of {TYPED_BY[page]} types {words} with {options}")
+    pytest.fail(f"none of {UPGRADED_BY} types {words} with {options}")
+
+
+def test_what_is_exported_is_taken_from_the_environment():
+    exported = [command.split()[1:] for _, command in COMMANDS if command.startswith("export ")]
+    names = {word.partition("=")[0] for words in exported for word in words}
+    assert names
+    assert names <= {f"AIGQ_{name.upper()}" for name in FROM_ENVIRONMENT}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_policies_and_models_of_a_page_are_those_of_today(page: Path):
+    """The default policy or one that a command of the page makes; the shipped model or the next one, which the page tries."""
+    text = page.read_text("utf-8")
+    drifts = [float(drift) for drift in re.findall(r"--trigger_drift=([\d.]+)", text)]
+    known = {TriggerPolicy().version, *(TriggerPolicy(drift=drift).version for drift in drifts)}
+    said = {each for each in re.findall(r"\b[0-9a-f]{8}\b", text) if re.search("[a-f]", each) or each in known}
+    assert said <= known
+    served = int(json.loads((ROOT / "models" / "aigq-small" / "CURRENT").read_text())["version"])
+    behind = re.findall(r"aigq-small/(\d+) +│[^\n]*│ folder is gone", text)
+    assert {int(each) for each in re.findall(r"aigq-small/(\d+)", text)} <= {served, served + 1, *map(int, behind)}
 
 
 @pytest.mark.parametrize("command", sorted({command for _, command in COMMANDS if command.startswith("aigq ")}))

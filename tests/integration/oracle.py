@@ -96,18 +96,29 @@ class Shopper:
     """Decisions within rounding, with their offset: from there on the two writings may differ without a fault."""
 
 
-def fold_log(records: Iterable[Record], rule: Rule, until_ms: int | None = None) -> dict[str, Shopper]:
-    """Every shopper of the topic. `until_ms` is the log clock reached after the last record; None: all that forms has fired."""
+def fold_log(
+    records: Iterable[Record], rule: Rule, until_ms: int | None = None, change: tuple[int, Rule] | None = None
+) -> dict[str, Shopper]:
+    """Every shopper of the topic. `until_ms` is the log clock reached after the last record; None: all that forms has fired.
+    change: from this log clock on another rule holds."""
     shoppers: dict[str, Shopper] = {}
     clocks: dict[int, int] = {}
+
+    def rule_at(clock: int, shopper: Shopper) -> Rule:
+        if change is None or clock < change[0]:
+            return rule
+        fire(shopper, change[0], rule)  # what was due before it
+        return change[1]
+
     for record in sorted(records, key=lambda r: (r.partition, r.offset)):
         clock = clocks[record.partition] = max(clocks.get(record.partition, 0), record.ingest_ms)
         event = json.loads(record.value)
         shopper = shoppers.setdefault(event["user"], Shopper(event["user"]))
-        outcome = take(shopper, event, record, clock, rule)
+        outcome = take(shopper, event, record, clock, rule_at(clock, shopper))
         shopper.outcomes[outcome] = shopper.outcomes.get(outcome, 0) + 1
     for shopper in shoppers.values():
-        fire(shopper, FOR_EVER_MS if until_ms is None else max(until_ms, clocks[shopper.partition]), rule)
+        clock = FOR_EVER_MS if until_ms is None else max(until_ms, clocks[shopper.partition])
+        fire(shopper, clock, rule_at(clock, shopper))
     return shoppers
 
 

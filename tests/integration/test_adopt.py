@@ -9,6 +9,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from bench.faults.load import Load
+from bench.faults.model_server import Gate
 from interest import EMPTY, FOLD_VERSION, TriggerPolicy, behaviours_of, decode, encode
 from local.kafka import Kafka
 from local.valkey import Valkey
@@ -23,8 +24,8 @@ from tests.integration.oracle import read_topic
 
 
 @pytest.fixture
-def tonight(kafka: Kafka, valkey: Valkey, namespace: str, tmp_path):
-    with night(kafka, valkey, namespace, tmp_path) as made:
+def tonight(kafka: Kafka, valkey: Valkey, vllm: Gate, namespace: str, tmp_path):
+    with night(kafka, valkey, vllm, namespace, tmp_path) as made:
         yield made
 
 

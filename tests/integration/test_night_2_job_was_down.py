@@ -6,9 +6,6 @@ model on vLLM's server are real, and the oracle folds the topic's records once m
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,14 +13,14 @@ from dataclasses import dataclass
 import pytest
 from confluent_kafka import Producer
 
-from bench.faults.model_server import model_server
+from bench.faults.model_server import Gate
 from bench.faults.stage import GRACE_S, Stage
-from bench.result import ROOT
 from local.kafka import Kafka
 from local.valkey import Valkey
 from serving.pace import log_words, queue_words
 from serving.status import Status, read_status
 from store.client import Ended, NamespaceMeta, ShopperStore
+from tests.integration.nights import Night, night
 from tests.integration.oracle_store import read_progress, read_store
 from transforms.kafka_clients import broker_watcher, ends_now
 
@@ -39,14 +36,9 @@ JOB = (f"--in_flight={IN_FLIGHT}", "--batch_records=4")
 
 
 @pytest.fixture
-def night(kafka: Kafka, valkey: Valkey, namespace: str, tmp_path) -> Iterator[Stage]:
-    with model_server(tmp_path, ROOT / "models", "aigq-small") as gate:
-        made = Stage(tmp_path, kafka, valkey, ROOT / "models", "aigq-small", gate)
-        made.begin(namespace)
-        try:
-            yield made
-        finally:
-            made.close()
+def tonight(kafka: Kafka, valkey: Valkey, vllm: Gate, namespace: str, tmp_path) -> Iterator[Night]:
+    with night(kafka, valkey, vllm, namespace, tmp_path) as made:
+        yield made
 
 
 @dataclass
@@ -83,7 +75,8 @@ class Shop:
 
 
 @pytest.mark.timeout(600)
-def test_the_job_was_down_and_catches_up_by_itself(night: Stage):
+def test_the_job_was_down_and_catches_up_by_itself(tonight: Night):
+    night, page = tonight.stage, tonight.page("night-2-job-was-down")
     store, shop = ShopperStore(night.store.url, night.name), Shop(night)
     job = night.start_job(*JOB)
     shop.visits([f"early-{number}" for number in range(20)], 1.0)
@@ -92,14 +85,12 @@ def test_the_job_was_down_and_catches_up_by_itself(night: Stage):
     job.kill()
     killed_ms = int(time.time() * 1000)
     shop.visits([f"shopper-{number}" for number in range(120)], DOWN_S, browsers=20)
-    while_down = aigq_status(night)
-    assert while_down.returncode == 1, while_down.stdout
-    assert "stands still" in while_down.stdout
-    assert f"aigq run nearline --bootstrap={night.broker.bootstrap} --topic={night.topic}" in while_down.stdout
+    while_down = page.type("aigq status", "--watch_s=1", says="stands still", exits=1)
+    assert f"aigq run nearline --bootstrap={night.broker.bootstrap} --topic={night.topic}" in while_down
 
     night.gate.shut()  # as while the model is loaded: nothing is claimed before all is tracked
     started_ms = int(time.time() * 1000)
-    night.start_job(*JOB)
+    night.start_job(*page.next("aigq run nearline")[3:], *JOB)
     ends = night.ends()
     catching_up = looks_until(night, store, lambda: night.has_reached(ends))
     assert any(log_words(each.log_pace).startswith("level in about") for each in catching_up if each.log_pace)
@@ -109,11 +100,12 @@ def test_the_job_was_down_and_catches_up_by_itself(night: Stage):
     draining = looks_until(night, store, lambda: read_progress(night.store.url, night.name)[1] == 0)
     assert any("is empty in about" in queue_words(each.queue_pace) for each in draining if each.queue_pace)
 
-    afterwards = aigq_status(night)
-    assert afterwards.returncode == 0, afterwards.stdout
+    page.finish()
+    where = ["status", *tonight.where(), "--watch_s=1"]
+    afterwards = tonight.aigq(*where)
     for said in ("level with the log", "the queue is empty", "nothing needs attention"):
-        assert said in afterwards.stdout
-    report = json.loads(aigq_status(night, "--json").stdout)["status"]["last_hour"]
+        assert said in afterwards
+    report = json.loads(tonight.aigq(*where, "--json"))["status"]["last_hour"]
     night.close()
 
     verdict = night.verdict()
@@ -166,9 +158,3 @@ def looks_until(night: Stage, store: ShopperStore, done: Callable[[], bool]) -> 
 
     night.wait("end of the catching up", look, 200)
     return seen
-
-
-def aigq_status(night: Stage, *more: str) -> subprocess.CompletedProcess[str]:
-    words = [f"--store={night.store.url}", f"--namespace={night.name}", f"--bootstrap={night.broker.bootstrap}"]
-    command = [sys.executable, "-m", "cli", "status", *words, "--watch_s=1", *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "200"})

@@ -11,14 +11,15 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from bench.faults.load import Load
+from bench.faults.model_server import Gate
 from bench.faults.stage import POLICY, exit_status
 from local.kafka import Kafka
 from local.valkey import Valkey, valkey
 from schemas import QueryRun
 from schemas.wire_avro import reader
 from store.client import ShopperStore
-from tests.integration.nights import Night, night
-from tests.integration.oracle import Record, Rule, fold_log, read_topic
+from tests.integration.nights import Night, night, rule
+from tests.integration.oracle import Record, fold_log, read_topic
 from tests.integration.oracle_store import read_store
 from tests.integration.verdict import Verdict, judge
 
@@ -26,22 +27,20 @@ A_PERSON = 3
 
 
 @pytest.fixture
-def tonight(kafka: Kafka, namespace, tmp_path) -> Iterator[Night]:
+def tonight(kafka: Kafka, vllm: Gate, namespace, tmp_path) -> Iterator[Night]:
     with (
         valkey(tmp_path / "store", append_only=True) as store,
-        night(kafka, store, namespace, tmp_path) as made,
+        night(kafka, store, vllm, namespace, tmp_path) as made,
     ):
         yield made
 
 
 def verdict(tonight: Night, records: list[Record], lists_put_back: bool = True) -> Verdict:
-    names = Rule.__dataclass_fields__.keys() - {"trigger_version"}
-    rule = Rule(POLICY.version, **{name: getattr(POLICY, name) for name in names})
     read = reader(QueryRun)
     results = [read(each.value) for each in read_topic(tonight.stage.broker.bootstrap, f"{tonight.stage.name}-lists")]
     put_back = {run.run_id for run in results if isinstance(run, QueryRun) and lists_put_back}
     stored = read_store(tonight.stage.store.url, tonight.stage.namespace)
-    return judge(fold_log(records, rule), stored, put_back=put_back)
+    return judge(fold_log(records, rule()), stored, put_back=put_back)
 
 
 def forget_in_broker(kafka: Kafka, topic: str, ends: dict[int, int]) -> None:
@@ -53,13 +52,13 @@ def forget_in_broker(kafka: Kafka, topic: str, ends: dict[int, int]) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_store_that_lost_everything_is_made_anew_from_archive_and_log(tonight: Night, kafka: Kafka, tmp_path):
-    stage = tonight.stage
+    stage, page = tonight.stage, tonight.page("night-3-store-lost", before="**Single shoppers**")
     job = stage.start_job()
     tonight.shop(1, 5)
     before = tonight.lists()
     assert len(before) > 10
-    archive = f"--archive={tmp_path / 'archive'}"
-    tonight.aigq("run", "archive", "--supervise=no", "--end=now", archive, *topics(tonight))
+    page.ours["/data/aigq"] = str(tmp_path / "archive")
+    tonight.archive(tmp_path / "archive")
     records = read_topic(kafka.bootstrap, stage.topic)
     forget_in_broker(kafka, stage.topic, stage.ends())
 
@@ -70,14 +69,13 @@ def test_a_store_that_lost_everything_is_made_anew_from_archive_and_log(tonight:
     assert "aigq rebuild" in job.child.log_tail(40)
     assert tonight.lists() == {}
 
-    said = tonight.aigq("rebuild", archive, *tonight.options())
-    assert "nothing was written" in said
+    page.type("aigq rebuild", *tonight.own_options(), says="nothing was written; --execute does it")
     pinned_again = [f"--trigger_{name}={getattr(POLICY, name)}" for name in ("drift", "settle_ms", "max_wait_ms")]
     pinned_again.append(f"--trigger_cooldown_ms={POLICY.cooldown_ms}")
-    id = tonight.aigq("rebuild", archive, "--execute", *pinned_again, *tonight.options()).strip()
+    id = page.type("aigq rebuild", *pinned_again, *tonight.own_options(), says="rebuild-").strip()
     record = tonight.operation(id)
     assert record["status"] == "done"
-    assert record["counts"]["shoppers checked"] == len(set(fold_log(records, Rule(POLICY.version))))
+    assert record["counts"]["shoppers checked"] == len(set(fold_log(records, rule())))
     assert stage.namespace != stage.name
     assert newest(tonight.lists()) == newest(before)
     again = [
@@ -86,8 +84,10 @@ def test_a_store_that_lost_everything_is_made_anew_from_archive_and_log(tonight:
     assert again == [], "lists that are there would be made again"
 
     stage.pinned = True
-    stage.start_job()
+    stage.start_job(*page.next("aigq run nearline")[3:])
+    page.finish()
     tonight.shop(2, 2)
+    assert f"namespace {stage.namespace}" in tonight.aigq("status", *tonight.where())
     since = [each for each in read_topic(kafka.bootstrap, stage.topic) if each not in set(records)]
     found = verdict(tonight, [*records, *since])
     assert not found.wrong, str(found)
@@ -173,15 +173,6 @@ class Watcher:
 
 def newest(lists) -> dict[str, tuple[str, ...]]:
     return {user: tuple(run.run_id for run in runs) for user, runs in lists.items()}
-
-
-def topics(tonight: Night) -> list[str]:
-    return [
-        f"--bootstrap={tonight.stage.broker.bootstrap}",
-        f"--topic={tonight.stage.topic}",
-        "--exposure_topic=",
-        f"--results_topic={tonight.stage.name}-lists",
-    ]
 
 
 def wipe(store: Valkey) -> None:

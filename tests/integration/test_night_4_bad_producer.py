@@ -5,12 +5,11 @@ each mended record counts exactly once; what fails again is quarantined, and dis
 """
 
 import json
+import os
 import random
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -18,14 +17,18 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from interest import behaviours_of, decode
+from bench.faults.evidence import operations
+from bench.faults.model_server import Gate
 from local import process
 from local.kafka import Kafka
 from local.valkey import Valkey
 from store.client import ShopperStore
 from store.letters import LetterRegistry
-from store.operations import Operations
-from tests.integration.dlq import PARTITIONS, Dlq, new_dlq, total
+from tests.integration.dlq import PARTITIONS, Dlq, total
+from tests.integration.nights import Night, night, rule
+from tests.integration.oracle import Record, fold_log, read_topic
+from tests.integration.oracle_store import read_store
+from tests.integration.verdict import judge
 from transforms.redriven_records import LETTER_HEADER, partition_of
 
 USERS = [f"shopper-{number}" for number in range(30)]
@@ -33,13 +36,8 @@ HOUR_MS = 3_600_000
 SECONDS, BROKEN, ASTRAY, JUNK, TWICE = 110, 90, 30, 12, 20
 PATIENCE_S = 120
 
-BEFORE = """
-import msgspec
-from schemas import BehaviourEvent
-
-event = msgspec.json.Decoder(BehaviourEvent).decode
-"""
-AFTER = """
+HTML = b"<html>502 Bad Gateway"
+MENDED = """
 import msgspec
 from schemas import BehaviourEvent
 
@@ -65,6 +63,10 @@ class Shop:
     rng: random.Random
     expected: dict[str, set[tuple[int, int, str]]] = field(default_factory=lambda: {user: set() for user in USERS})
     """Shopper -> (time, id, text) of all that was ever meant."""
+    bad: Counter[bytes] = field(default_factory=Counter)
+    """How often each record was sent so that nobody could use it; what is sent again later is a redrive's."""
+    meant: dict[bytes, bytes] = field(default_factory=dict)
+    """Such a record -> the event in it. Junk means none."""
     _made: int = 0
 
     def __post_init__(self) -> None:
@@ -81,10 +83,9 @@ class Shop:
         self.expected[user].add((time_ms, number, query))
         return {"id": id, "user": user, "kind": "search", "time_ms": time_ms, "query": query}
 
-    def send(self, value: dict | bytes, user: str, astray: bool = False) -> None:
+    def send(self, raw: bytes, user: str, astray: bool = False) -> None:
         home = partition_of(user.encode(), PARTITIONS)
         partition = (home + 1) % PARTITIONS if astray else home
-        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
         self._producer.produce(self.topic, raw, user, partition=partition)
 
     def bad_hour(self) -> None:
@@ -94,7 +95,8 @@ class Shop:
         self.rng.shuffle(kinds)
         for kind in kinds:
             if kind == "junk":
-                self.send(b"<html>502 Bad Gateway", self.rng.choice(USERS))
+                self.bad[HTML] += 1
+                self.send(HTML, self.rng.choice(USERS))
                 continue
             event = self.event()
             user = event["user"]
@@ -104,13 +106,25 @@ class Shop:
                 value = event | {"time_ms": event["time_ms"] // 1000}
             else:
                 value = event
-            for _ in range(2 if kind == "twice" else 1):
-                self.send(value, user, astray=kind == "astray")
+            raw, times = json.dumps(value).encode(), 2 if kind == "twice" else 1
+            if kind != "good":
+                self.bad[raw], self.meant[raw] = times, json.dumps(event).encode()
+            for _ in range(times):
+                self.send(raw, user, astray=kind == "astray")
 
-    def flush(self) -> dict[int, int]:
-        """The ends of the topic when everything is in it."""
+    def readable(self, records: Iterable[Record]) -> list[Record]:
+        """What the jobs could read, as it was meant."""
+        left, found = self.bad.copy(), []
+        for record in sorted(records, key=lambda each: (each.ingest_ms, each.offset)):
+            if left[record.value]:
+                left[record.value] -= 1
+            elif record.value != HTML:
+                value = self.meant.get(record.value, record.value)
+                found.append(Record(record.partition, record.offset, record.ingest_ms, value))
+        return found
+
+    def flush(self) -> None:
         assert self._producer.flush(60) == 0
-        return ends_of(self.bootstrap, self.topic)
 
 
 def ends_of(bootstrap: str, topic: str) -> dict[int, int]:
@@ -137,125 +151,107 @@ def times_given(bootstrap: str, topic: str) -> Counter[str]:
     return given
 
 
-@contextmanager
-def job(dlq: Dlq, mapper: str, folder: Path) -> Iterator[Callable[[dict[int, int]], None]]:
-    """The tracking job. Hands out a wait for it to have taken the log up to some ends."""
-    command = [sys.executable, "-m", "pipelines.nearline", "--stages=track", f"--mapper={mapper}"]
-    command += [f"--bootstrap={dlq.bootstrap}", f"--store={dlq.store_url}", f"--namespace={dlq.namespace}"]
-    command += [f"--topic={dlq.behaviour}", f"--dead_letter_topic={dlq.topic}"]
-    child = process.start("job", command, folder / f"{mapper}.log", env={"PYTHONPATH": str(folder)})
-    store = ShopperStore(dlq.store_url, dlq.namespace)
-
-    def wait(ends: dict[int, int]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            progress = store.progress() if store.pinned() else {}
-            if all(
-                end == 0 or min((a.next_offset for (_, p), a in progress.items() if p == partition), default=0) >= end
-                for partition, end in ends.items()
-            ):
-                return
-            assert child.running, child.log_tail(30)
-            assert time.monotonic() < deadline, child.log_tail(30)
-            time.sleep(0.1)
-
-    try:
-        yield wait
-    finally:
-        child.stop(30)
+@pytest.fixture
+def tonight(kafka: Kafka, valkey: Valkey, vllm: Gate, namespace: str, tmp_path: Path) -> Iterator[Night]:
+    with night(kafka, valkey, vllm, namespace, tmp_path) as made:
+        yield made
 
 
 @pytest.mark.timeout(400)
-def test_an_hour_of_a_bad_producer_is_mended_and_counts_once(
-    kafka: Kafka,
-    valkey: Valkey,
-    namespace: str,
-    fresh_topic: Callable[..., str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_hour_of_a_bad_producer_is_mended_and_counts_once(  # noqa: PLR0915 - one night
+    tonight: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")
-    dlq = new_dlq(kafka.bootstrap, valkey.url, namespace, fresh_topic)
-    shop = Shop(kafka.bootstrap, dlq.behaviour, random.Random(seed))
-    (tmp_path / "shop_before.py").write_text(BEFORE)
-    (tmp_path / "shop_after.py").write_text(AFTER)
+    stage, page = tonight.stage, tonight.page("night-4-bad-producer", before="**5. Records")
+    bootstrap, url, name = stage.broker.bootstrap, stage.store.url, stage.name
+    dlq = Dlq(bootstrap, url, name, f"{name}-letters", stage.topic)
+    shop = Shop(bootstrap, stage.topic, random.Random(seed))
+    letters, mended = SECONDS + 2 * TWICE + BROKEN + JUNK + ASTRAY, SECONDS + TWICE + BROKEN + ASTRAY
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "events.py").write_text(MENDED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path))
+    of_letters = f"--dead_letter_topic={dlq.topic}"
 
     # The hour.
-    with job(dlq, "shop_before:event", tmp_path) as taken:
-        for user in USERS:  # everyone has a home before anything goes astray
-            shop.send(shop.event(user), user)
-        taken(shop.flush())
-        shop.bad_hour()
-        taken(shop.flush())
+    stage.start_job()
+    for user in USERS:  # everyone has a home before anything goes astray
+        shop.send(json.dumps(shop.event(user)).encode(), user)
+    shop.flush()
+    tonight.level()
+    shop.bad_hour()
+    shop.flush()
+    tonight.level()
+    stage.jobs[-1].kill()
 
-    sees(dlq, tmp_path / "letters.jsonl")
+    # What the on-call sees before anything is mended.
+    page.type("aigq dlq list", of_letters, says="bad_time: fix the producer")
+    assert sum(each["open"] for each in dlq.lines("list")) == letters
+    page.type("aigq dlq list", of_letters, says="is not in Unix milliseconds")
+    one = next(each["id"] for each in dlq.lines("list", "--letters", "--reason", "bad_time"))
+    page.ours |= {"behaviour/0/9": one, "letters.jsonl": str(tmp_path / "letters.jsonl")}
+    page.type("aigq dlq show", of_letters, says="is not in Unix milliseconds")
+    page.type("aigq dlq export", of_letters, says="letters in")
+    assert len((tmp_path / "letters.jsonl").read_text().splitlines()) == letters
 
     # The mend; then a redrive that is killed, and given again.
-    redrive = ["redrive", "--mapper", "shop_after:event"]
-    letters, mended = SECONDS + 2 * TWICE + BROKEN + JUNK + ASTRAY, SECONDS + TWICE + BROKEN + ASTRAY
-    with job(dlq, "shop_after:event", tmp_path) as taken:
-        (preview,) = dlq.lines(*redrive)
-        assert total(preview["expected"]) == {"folded": mended, "duplicate": TWICE, "dead mapper_refused": JUNK}
-        registry = LetterRegistry(ShopperStore(dlq.store_url, namespace).calls)
-        assert registry.all().keys().isdisjoint(dlq.statuses())  # a preview writes nothing
-        for _ in range(3):
-            kill_redrive(dlq, redrive, registry, shop.rng, tmp_path)
-        done = len(set(registry.all()) & set(dlq.statuses()))
-        assert 0 < done < letters, "killed too early or too late to say anything"
-        dlq.redrive("--mapper", "shop_after:event", status=1)  # the junk comes back
-        taken(shop.flush())
+    stage.start_job(*page.next("aigq run nearline")[3:])
+    registry = LetterRegistry(ShopperStore(url, name).calls)
+    page.type("aigq dlq redrive", of_letters, says="letters would be redriven; --execute does it")
+    (preview,) = dlq.lines("redrive", "--mapper=shop.events:event")
+    assert total(preview["expected"]) == {"folded": mended, "duplicate": TWICE, "dead mapper_refused": JUNK}
+    assert registry.all().keys().isdisjoint(dlq.statuses())  # a preview writes nothing
+    for _ in range(3):
+        kill_redrive(tonight, registry, shop.rng, tmp_path)
+    done = len(set(registry.all()) & set(dlq.statuses()))
+    assert 0 < done < letters, "killed too early or too late to say anything"
+    page.type("aigq dlq redrive", of_letters, "--per_second=5000", says="came back as dead letters", exits=1)
+    tonight.level()
 
-        # Each mended record counts exactly once, in whatever order and however often it was given.
-        given = times_given(dlq.bootstrap, dlq.behaviour)
-        assert len(given) == letters
-        print(f"{given.total() - letters} records were given twice")
-        assert behaviours(dlq) == shop.expected
+    # Each mended record counts exactly once, in whatever order and however often it was given.
+    given = times_given(bootstrap, stage.topic)
+    assert len(given) == letters
+    print(f"{given.total() - letters} records were given twice")
+    stored = read_store(url, name)
+    held = {user: sorted((each.time_ms, each.id, each.text) for each in s.kept) for user, s in stored.shoppers.items()}
+    assert held == {user: sorted(meant) for user, meant in shop.expected.items()}
 
-        # What failed again is quarantined.
-        statuses = dlq.statuses()
-        assert Counter(statuses.values()) == {"redriven": letters - JUNK, "returned": JUNK}
-        again = dlq.redrive("--mapper", "shop_after:event")
-        assert (again["expected"], total(again["left"])) == ([], {"returned": JUNK})
-        assert times_given(dlq.bootstrap, dlq.behaviour) == given
-        junk = next(id for id, status in statuses.items() if status == "returned")
-        once_more = dlq.redrive("--mapper", "shop_after:event", "--again", "--id", junk, status=1)
-        assert once_more["came_back"] == {"mapper_refused": 1}
-        (shown,) = dlq.lines("show", junk)
-        assert (shown["status"], shown["fate"]["redrives"]) == ("returned", 2)
+    # What failed again is quarantined.
+    statuses = dlq.statuses()
+    assert Counter(statuses.values()) == {"redriven": letters - JUNK, "returned": JUNK}
+    again = dlq.redrive("--mapper=shop.events:event")
+    assert (again["expected"], total(again["left"])) == ([], {"returned": JUNK})
+    assert times_given(bootstrap, stage.topic) == given
+    junk = next(id for id, status in statuses.items() if status == "returned")
+    once_more = dlq.redrive("--mapper=shop.events:event", "--again", "--id", junk, status=1)
+    assert once_more["came_back"] == {"mapper_refused": 1}
+    (shown,) = dlq.lines("show", junk)
+    assert (shown["status"], shown["fate"]["redrives"]) == ("returned", 2)
 
     # The rest is nobody's behaviour.
-    dlq("discard", "--execute", "--why", "error pages of a proxy")
+    page.type("aigq dlq discard", of_letters, says="letters discarded by")
+    page.finish()
     sums = dlq.lines("list")
     assert sum(each["open"] + each["returned"] for each in sums) == 0
     assert sum(each["discarded"] for each in sums) == JUNK
-    operations = Operations(ShopperStore(dlq.store_url, namespace).calls).list()
-    ours = [(o.kind, p.status) for o, p in operations if dlq.topic in o.asked]
-    assert sorted(ours) == [("discard", "done"), *[("redrive", "done")] * 3]  # the killed ones are one
+    ended = [each.status for kind in ("redrive", "discard") for each in operations(url, kind, name)]
+    assert ended == ["done"] * 4  # the killed ones are one
+
+    # Nothing is lost or doubled, and every change became the list that the mended log leads to.
+    tonight.level()
+    expected = fold_log(shop.readable(read_topic(bootstrap, stage.topic)), rule())
+    verdict = judge(expected, read_store(url, name))
+    assert not verdict.wrong, str(verdict)
+    assert verdict.outcomes["published"] > len(USERS)
 
 
-def sees(dlq: Dlq, exported: Path) -> None:
-    """What the on-call does before anything is mended."""
-    open_by_reason = {each["reason"]: each["open"] for each in dlq.lines("list")}
-    assert open_by_reason == {
-        "bad_time": SECONDS + 2 * TWICE,
-        "mapper_raised": BROKEN + JUNK,
-        "wrong_partition": ASTRAY,
-    }
-    one = next(each["id"] for each in dlq.lines("list", "--letters", "--reason", "bad_time"))
-    (shown,) = dlq.lines("show", one)
-    assert json.loads(shown["letters"][0]["raw_text"])["time_ms"] < 100_000_000_000
-    dlq("export", str(exported))
-    assert len(exported.read_text().splitlines()) == sum(open_by_reason.values())
-
-
-def kill_redrive(dlq: Dlq, words: list[str], registry: LetterRegistry, rng: random.Random, folder: Path) -> None:
+def kill_redrive(tonight: Night, registry: LetterRegistry, rng: random.Random, folder: Path) -> None:
     """Starts it, and kill -9 some letters later."""
-    before = len(registry.all())
-    enough = before + rng.randrange(1, 40)
-    command = [sys.executable, "-m", "cli", *dlq.words(*words, "--execute", "--per_second=400")]
-    child = process.start("redrive", command, folder / "redrive.log", env={"PYTHONPATH": str(folder)})
+    enough = len(registry.all()) + rng.randrange(1, 40)
+    words = ["dlq", "redrive", "--mapper=shop.events:event", "--execute", "--per_second=400"]
+    where = [*tonight.where(), tonight.topics()[2]]
+    child = process.start("redrive", process.python("cli", *words, *where), folder / "redrive.log")
     deadline = time.monotonic() + PATIENCE_S
     try:
         while len(registry.all()) < enough:
@@ -265,13 +261,3 @@ def kill_redrive(dlq: Dlq, words: list[str], registry: LetterRegistry, rng: rand
         time.sleep(rng.random() * 0.05)
     finally:
         child.kill()
-
-
-def behaviours(dlq: Dlq) -> dict[str, set[tuple[int, int, str]]]:
-    """As the states hold them; fails where one is held twice."""
-    found: dict[str, set[tuple[int, int, str]]] = {}
-    for user, stored in ShopperStore(dlq.store_url, dlq.namespace).states(USERS).items():
-        kept = [(each.time_ms, each.id, each.text) for each in behaviours_of(decode(stored.blob))]
-        assert len(kept) == len(set(kept))
-        found[user] = set(kept)
-    return found

@@ -1,116 +1,136 @@
-"""Night 5 of the runbook: a new trigger threshold is tried on yesterday's window, compared, and put in place; or dropped."""
+"""Night 5 of the runbook: a new trigger threshold and a new model are tried on yesterday's window and compared; the threshold is
+put in place, the other is dropped. Every namespace is judged by the log folded once more, each by its own rule."""
 
 import json
-import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from interest import decode
-from store.client import ShopperStore
-from tests.integration.nights import Night, night
-from tests.integration.oracle import read_topic
+from bench.faults.evidence import namespaces, states
+from bench.faults.model_server import Gate
+from bench.faults.stage import POLICY
+from inference.model_versions import publish
+from local.kafka import Kafka
+from local.valkey import Valkey
+from tests.integration.nights import Night, next_second, night, operation_in, rule, with_another_version
+from tests.integration.oracle import Record, Rule, Shopper, fold_log, read_topic
+from tests.integration.oracle_store import read_store
+from tests.integration.verdict import judge
+
+TRIED = replace(POLICY, drift=0.9)
+"""As the page's --trigger_drift."""
 
 
 @pytest.fixture
-def tonight(kafka, valkey, namespace, tmp_path):
-    with night(kafka, valkey, namespace, tmp_path) as made:
+def tonight(kafka: Kafka, valkey: Valkey, vllm: Gate, namespace: str, tmp_path: Path) -> Iterator[Night]:
+    models, other = with_another_version(tmp_path)
+    publish(other, models)
+    with night(kafka, valkey, vllm, namespace, tmp_path, models) as made:
         yield made
 
 
-def states(night: Night, namespace: str) -> dict[str, bytes]:
-    store = ShopperStore(night.stage.store.url, namespace, literal=True)
-    return {user: state.blob for user, state in store.scan_states()}
-
-
-@pytest.mark.timeout(600)
-def test_a_threshold_is_tried_on_a_window_compared_and_put_in_place(tonight: Night, tmp_path):  # noqa: PLR0915 - one night
-    stage = tonight.stage
+@pytest.mark.timeout(900)
+def test_a_threshold_is_tried_on_a_window_compared_and_put_in_place(tonight: Night, tmp_path: Path):  # noqa: PLR0915 - one night
+    stage, archive = tonight.stage, tmp_path / "archive"
+    url, live = stage.store.url, stage.name
+    tried, other = f"{live}-tried", f"{live}-other"
+    page = tonight.page("night-5-new-threshold-or-model")
+    page.ours |= {"live": live, "tried": tried, "other": other, "/data/aigq": str(archive)}
     stage.start_job()
     tonight.shop(1, 4)
-    archive = f"--archive={tmp_path / 'archive'}"
-    tonight.aigq("run", "archive", "--supervise=no", "--end=now", archive, "--exposure_topic=", *tonight.options()[:3])
-    tonight.in_store("archive", "snapshot", archive, f"--namespace={stage.name}")
+    tonight.archive(archive)
+    page.type("aigq archive snapshot", says="states in 16 files")
     tonight.shop(5, 1)
-    from_ms = int(time.time() * 1000)
+    from_ms = next_second()
     tonight.shop(2, 4)
-    to_ms = int(time.time() * 1000)
+    to_ms = next_second()
     tonight.shop(3, 2)
-    window = [f"--from={from_ms}", f"--to={to_ms}"]
-    before = tonight.lists()
+    page.take_window(from_ms, to_ms)
+    records, served = read_topic(stage.broker.bootstrap, stage.topic), read_store(url, live).lists
 
-    # the same settings: the same decisions, in exactly the window
-    same = f"{stage.name}-same"
-    said = tonight.aigq("replay", *window, f"--into={same}", "--no_lists", *tonight.options())
-    assert "nothing was written" in said
-    assert states(tonight, same) == {}
-    id = tonight.aigq("replay", *window, f"--into={same}", "--no_lists", "--execute", *tonight.options()).strip()
-    record = tonight.operation(id)
-    assert record["status"] == "done"
-    plan = json.loads(record["checkpoint"])["plan"]
-    records = read_topic(stage.broker.bootstrap, stage.topic)
+    # Another threshold, from the snapshot and the archive: exactly the window.
+    preview = page.type("aigq replay", *tonight.own_options(), says="nothing was written; --execute does it")
+    assert "the snapshot of" in preview
+    assert tried not in namespaces(url, live)
+    id = operation_in(page.type("aigq replay", *tonight.own_options(), says="replay-"))
+    plan = json.loads(tonight.operation(id)["checkpoint"])["plan"]
     for partition in range(4):
         inside = [r.offset for r in records if r.partition == partition and from_ms <= r.ingest_ms < to_ms]
         bounds = plan["window_from"][str(partition)], plan["window_to"][str(partition)]
         assert list(range(*bounds)) == inside
-    shadow = ShopperStore(stage.store.url, same)
-    fired = {r.run_id: r for _, r in shadow.waiting()} | {e.run_id: e for e in shadow.outcomes()}
-    live_fired = [each for each in tonight.store.outcomes() if from_ms <= each.as_of_ms < to_ms]
-    assert {each.run_id for each in live_fired} == fired.keys()
-    assert all(from_ms <= each.as_of_ms < to_ms for each in fired.values())
+    in_window = [each for each in records if each.ingest_ms < to_ms]
+    check_shadow(tonight, tried, within(in_window, from_ms, to_ms, rule(TRIED)))
 
-    # compared without lists: the same changes came due, and their lists are still to be made
-    compared = json.loads(tonight.in_store("diff", stage.name, same, "--json"))
-    assert compared["here"]["changes"] == compared["there"]["changes"] == len(live_fired)
-    assert set(compared["why"]) <= {"waiting there", "conflated there"}
+    # Another model: the same decisions, which are those of a replay from the log's beginning, too.
+    by_live = within(in_window, from_ms, to_ms, rule())
+    page.type("aigq replay", *tonight.own_options(), "--model_server=", says="replay-")
+    check_shadow(tonight, other, by_live)
+    whole = f"{live}-whole"
+    window = ["replay", f"--from={from_ms}", f"--to={to_ms}", f"--into={whole}"]
+    tonight.aigq(*window, "--no_lists", "--execute", *tonight.options())
+    assert states(url, whole) == states(url, other)
+    due = {each.run_id for shopper in by_live.values() for each in shopper.requests}
+    undone = json.loads(tonight.in_store("diff", live, whole, "--json"))
+    assert undone["here"]["changes"] == undone["there"]["changes"] == len(due)
+    assert set(undone["why"]) <= {"waiting there", "conflated there"}
 
-    # from a snapshot and the archive: the same states
-    quick = f"{stage.name}-quick"
-    words = [*window, f"--into={quick}", "--no_lists", archive, *tonight.options()]
-    assert "the snapshot of" in tonight.aigq("replay", *words)
-    tonight.aigq("replay", *words, "--execute")
-    assert states(tonight, quick) == states(tonight, same)
+    results = f"--results_topic={live}-lists"
+    page.type("aigq diff", results, says="who have a list on both sides")
+    in_sum = json.loads(tonight.aigq("diff", live, tried, results, "--json", *tonight.where()[:2]))
+    published = [
+        run_id for run_id, _, outcome in read_store(url, live).ended if outcome == "published" and run_id in due
+    ]
+    assert (in_sum["from_ms"], in_sum["to_ms"]) == (from_ms, to_ms)
+    assert in_sum["here"]["generations"] == len(published)
+    assert in_sum["there"]["generations"] < in_sum["here"]["generations"]
+    assert in_sum["there"]["generations"] == in_sum["there"]["lists"]
+    assert in_sum["there"]["output_tokens"] > 0
+    assert in_sum["why"].get("only here", 0) > 0
+    page.type("aigq diff", results, says="other model")
 
-    # another threshold, with lists
-    tried = f"{stage.name}-tried"
-    new = ["--trigger_drift=0.9", f"--into={tried}"]
-    tonight.aigq("replay", *window, *new, "--execute", *tonight.options())
-    compared = json.loads(
-        tonight.aigq(
-            "diff",
-            stage.name,
-            tried,
-            "--json",
-            f"--store={stage.store.url}",
-            f"--bootstrap={stage.broker.bootstrap}",
-            f"--results_topic={stage.name}-lists",
-        )
-    )
-    assert (compared["from_ms"], compared["to_ms"]) == (from_ms, to_ms)
-    assert compared["here"]["generations"] == len([e for e in live_fired if e.outcome == "published"])
-    assert compared["there"]["generations"] < compared["here"]["generations"]
-    assert compared["there"]["generations"] == compared["there"]["lists"]
-    assert compared["there"]["output_tokens"] > 0
-    assert compared["why"].get("only here", 0) > 0
-    screen = tonight.in_store("diff", stage.name, tried)
-    assert "overlap@10" in screen
+    # Nothing of the live system has moved.
+    assert read_store(url, live).lists == served
+    assert "opened by a job" in _complaint(tonight, "drop", live, "--execute")
 
-    # nothing of the live system has moved
-    assert tonight.lists() == before
-    assert "opened by a job" in _complaint(tonight, "drop", stage.namespace, "--execute")
-
-    # in place: the job goes on in the shadow by itself, and no list becomes older
+    # In place: the job goes on in the shadow by itself, and no list becomes older.
     stage.pinned = True
-    tonight.aigq("promote", tried, "--execute", *tonight.options())
+    page.type("aigq promote", *tonight.own_options(), says="nothing was written; --execute does it")
+    assert stage.namespace == live
+    page.type("aigq promote", *tonight.own_options(), says="promote-")
     assert stage.namespace == tried
     tonight.shop(4, 2)
-    after = tonight.lists()
-    assert all(after[user][0].as_of_ms >= runs[0].as_of_ms for user, runs in before.items())
-    pinned = tonight.store.pinned()
-    assert pinned
-    assert json.loads(pinned.policy)["drift"] == 0.9
-    assert all(decode(blob).partition >= 0 for blob in states(tonight, tried).values())
-    tonight.in_store("drop", same, "--execute")
-    assert same not in tonight.in_store("namespaces")
+    after = read_store(url, tried)
+    assert all(after.lists[user][0][0] >= runs[0][0] for user, runs in served.items())
+    by_both = fold_log(read_topic(stage.broker.bootstrap, stage.topic), rule(), change=(from_ms, rule(TRIED)))
+    verdict = judge(since(by_both, from_ms), after, copied=read_store(url, live).lists)
+    assert not verdict.wrong, str(verdict)
+
+    page.type("aigq drop", says="--execute does it")
+    assert other in namespaces(url, live)
+    page.type("aigq drop", says="keys removed")
+    assert other not in namespaces(url, live)
+    page.type("aigq namespaces", says="stands for")
+    page.finish()
+
+
+def within(records: list[Record], from_ms: int, to_ms: int, then: Rule) -> dict[str, Shopper]:
+    """What a replay of the window should decide: the live rule as far as its begin, then this one."""
+    return since(fold_log(records, rule(), to_ms, (from_ms, then)), from_ms)
+
+
+def since(shoppers: dict[str, Shopper], from_ms: int) -> dict[str, Shopper]:
+    """Without the requests of before: a replay asks for none of them again."""
+    for shopper in shoppers.values():
+        shopper.requests = [each for each in shopper.requests if each.as_of_ms >= from_ms]
+    return shoppers
+
+
+def check_shadow(tonight: Night, namespace: str, expected: dict[str, Shopper]) -> None:
+    verdict = judge(expected, read_store(tonight.stage.store.url, namespace))
+    assert not verdict.wrong, str(verdict)
+    assert verdict.requests > 0
 
 
 def _complaint(night: Night, *words: str) -> str:

@@ -13,6 +13,7 @@ from pipelines.options import NearlineSettings
 from pipelines.replay import replay
 from store.client import ShopperStore
 from store.namespaces import NamespaceInUse, Namespaces
+from tests.integration.pages import Page, runbook
 from tests.integration.stores import open_store
 from tests.integration.typed import typed
 
@@ -57,31 +58,39 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def ask(store: ShopperStore, page: Page, begins: str, exits: int = 0) -> str:
+    """What the page's next command says."""
+    return typed(*page.next(begins)[1:], f"--store={store.calls.url}", exits=exits)
+
+
 def runs(store: ShopperStore, *words: str, exits: int = 0) -> str:
     return typed("runs", *words, f"--store={store.calls.url}", exits=exits)
 
 
 def test_an_operation_is_paused_resumed_cancelled_and_given_again_without_doing_anything_twice(store):
+    page = Page(runbook("README"))
+    page.ours["redis://store:6379"] = store.calls.url
     first = Work(store)
     first.start()
     until(lambda: len(first.done) > 5)
     assert first.run_of is not None
-    id = first.run_of.id
+    id = page.ours["ID"] = first.run_of.id
+    (line,) = [line for line in ask(store, page, "aigq runs list").splitlines() if id in line]
+    assert "running" in line
+    assert "of 100 (" in line
+    assert "s to go" in line
+    assert "running" in ask(store, page, "aigq runs show", exits=5)
 
-    runs(store, "pause", id)
+    ask(store, page, "aigq runs pause")
     until(lambda: json.loads(runs(store, "show", id, "--json", exits=5))["status"] == "paused")
     done = len(first.done)
     time.sleep(0.5)
     assert len(first.done) == done
 
-    runs(store, "resume", id)
+    ask(store, page, "aigq runs resume")
     until(lambda: len(first.done) > done + 5)
-    (line,) = [line for line in runs(store, "list").splitlines() if id in line]
-    assert "running" in line
-    assert "of 100 (" in line
-    assert "s to go" in line
-
-    runs(store, "cancel", id)
+    ask(store, page, "aigq runs cancel")
+    page.finish()
     first.join(PATIENCE_S)
     assert first.ended == f"{id} was cancelled"
     shown = json.loads(runs(store, "show", id, "--json", exits=4))

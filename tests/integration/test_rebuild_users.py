@@ -32,6 +32,7 @@ from tests.integration.archives import archive_now, ends_of
 from tests.integration.dlq import POLICY, SmallJob, new_dlq
 from tests.integration.oracle import Record, Rule, Shopper, fold_log, read_topic
 from tests.integration.oracle_store import read_store
+from tests.integration.pages import Page, runbook
 from tests.integration.stores import a_list
 from tests.integration.test_read_events_faults import delete_up_to
 from tests.integration.typed import typed
@@ -80,13 +81,22 @@ class Tonight:
                 self.job.produce(to_json(event), user)
         self.job.take()
 
-    def rebuild(self, *words: str, users: tuple[str, ...] = (), status: int = 0) -> str:
+    def page(self, name: str, behind: str, archive: Path) -> Page:
+        """A part of the runbook."""
+        page = Page(runbook(name, behind=behind))
+        page.ours |= {"users.txt": str(self.folder / "users.txt")}
+        page.ours |= dict.fromkeys(("/data/aigq", "/data/corrected"), str(archive))
+        return page
+
+    def rebuild(self, *words: str, users: tuple[str, ...] = (), status: int = 0, page: Page | None = None) -> str:
+        """By the next command of a page, where there is one."""
         dlq, file = self.job.dlq, self.folder / "users.txt"
         if users:
             file.write_text("".join(f"{user}\n" for user in users))
+        command = page.next("aigq rebuild")[1:] if page else ["rebuild", f"--users={file}"]
         where = [f"--bootstrap={dlq.bootstrap}", f"--topic={dlq.behaviour}", f"--dead_letter_topic={dlq.topic}"]
         where += [f"--store={dlq.store_url}", f"--namespace={dlq.namespace}"]
-        return typed("rebuild", f"--users={file}", *where, *words, exits=status)
+        return typed(*command, *where, *words, exits=status)
 
     def texts(self, user: str) -> list[str]:
         return self.job.texts(user)
@@ -194,8 +204,11 @@ def test_shoppers_are_folded_anew_from_a_corrected_archive_and_out_of_quarantine
     tonight.shop((WRONG, BROKEN, OTHER), range(4, 5))  # behind the archive's end
     untouched = store.states([OTHER]), tonight.lists(OTHER)
 
-    words, users = [f"--archive={corrected}"], (WRONG, SHORTER, GONE, BROKEN, "nobody")
-    assert "4 have a state, 1 of them are in quarantine" in tonight.rebuild(*words, users=users)
+    users = (WRONG, SHORTER, GONE, BROKEN, "nobody")
+    night_3 = tonight.page("night-3-store-lost", "**Single shoppers**", corrected)
+    night_4 = tonight.page("night-4-bad-producer", "**5. Records", corrected)
+    for page in (night_3, night_4):
+        assert "4 have a state, 1 of them are in quarantine" in tonight.rebuild(page=page, users=users)
     assert [decode(store.states([BROKEN])[BROKEN].blob).broken_at >= 0, tonight.texts(WRONG)[0]] == [True, "thing 0"]
     with monkeypatch.context() as patch:  # killed between the states and the lists
 
@@ -203,8 +216,10 @@ def test_shoppers_are_folded_anew_from_a_corrected_archive_and_out_of_quarantine
             raise KeyboardInterrupt
 
         patch.setattr(UsersInPlace, "ask_for_lists", die)
-        tonight.rebuild(*words, "--execute", status=130)
-    id = tonight.rebuild(*words, "--execute").split()[-1]
+        tonight.rebuild(page=night_3, status=130)
+    id = tonight.rebuild(page=night_4).split()[-1]
+    night_3.finish()
+    night_4.finish()
     operation, progress = tonight.operation()
     assert (operation.id, progress.status, progress.done) == (id, "done", progress.of)
     counts = {"rebuilt": 3, "without records": 2, "still broken": 0, "unreadable records": 0, "lists requested": 3}

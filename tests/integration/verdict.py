@@ -1,12 +1,14 @@
 """The oracle's verdict: what the store holds against what the topic's records should have come to."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from tests.integration.oracle import CLOSE, Shopper, shares
 from tests.integration.oracle_store import Stored, StoredShopper
 
+Lists = Sequence[tuple[int, int, str]]
+"""(as-of, promotion, run id), as Stored has them."""
 ENDS = {"published", "conflated", "expired", "malformed", "refused", "exhausted", "cancelled"}
 
 
@@ -48,13 +50,20 @@ class Verdict:
 
 
 def judge(
-    expected: Mapping[str, Shopper], stored: Stored, runs_kept: int = 3, put_back: Collection[str] = ()
+    expected: Mapping[str, Shopper],
+    stored: Stored,
+    runs_kept: int = 3,
+    put_back: Collection[str] = (),
+    replaced: Collection[str] = (),
+    copied: Mapping[str, Lists] | None = None,
 ) -> Verdict:
-    """put_back: runs whose lists a rebuild has brought from elsewhere, whatever its own requests ended as."""
-    verdict = judge_states(expected, stored)
+    """put_back: runs whose lists a rebuild has brought from elsewhere, whatever its own requests ended as.
+    replaced: runs whose lists an operator has had made again, and which are served no more.
+    copied: of each shopper the lists of the namespace that this one was promoted over."""
+    verdict, copied = judge_states(expected, stored), copied or {}
     certain = {user: shopper for user, shopper in expected.items() if not shopper.close_calls}
-    _compare_requests(certain, expected, stored, verdict)
-    _compare_lists(certain, stored, verdict, runs_kept, put_back)
+    _compare_requests(certain, expected, stored, verdict, copied)
+    _compare_lists(certain, stored, verdict, runs_kept, put_back, replaced, copied)
     return verdict
 
 
@@ -108,7 +117,11 @@ def _compare_interest(shopper: Shopper, found: StoredShopper, verdict: Verdict) 
 
 
 def _compare_requests(
-    certain: Mapping[str, Shopper], expected: Mapping[str, Shopper], stored: Stored, verdict: Verdict
+    certain: Mapping[str, Shopper],
+    expected: Mapping[str, Shopper],
+    stored: Stored,
+    verdict: Verdict,
+    copied: Mapping[str, Lists],
 ) -> None:
     due = {request.run_id: (user, request) for user, s in certain.items() for request in s.requests}
     ends: dict[str, list[str]] = defaultdict(list)
@@ -132,22 +145,33 @@ def _compare_requests(
         if run_id not in ends and run_id not in still_open:
             verdict.never_fired.append(f"{user}: run {run_id} as of {request.as_of_ms}")
     for user, shopper in certain.items():
-        if shopper.requests and "conflated" in ends.get(shopper.requests[-1].run_id, ()):
-            verdict.newest_missing.append(f"{user}: run {shopper.requests[-1].run_id} conflated, and it is the newest")
+        newest = shopper.requests[-1] if shopper.requests else None
+        answered = newest and any(as_of >= newest.as_of_ms for as_of, _, _ in copied.get(user, ()))
+        if newest and not answered and "conflated" in ends.get(newest.run_id, ()):
+            verdict.newest_missing.append(f"{user}: run {newest.run_id} conflated, and it is the newest")
 
 
 def _compare_lists(
-    certain: Mapping[str, Shopper], stored: Stored, verdict: Verdict, runs_kept: int, put_back: Collection[str]
+    certain: Mapping[str, Shopper],
+    stored: Stored,
+    verdict: Verdict,
+    runs_kept: int,
+    put_back: Collection[str],
+    replaced: Collection[str],
+    copied: Mapping[str, Lists],
 ) -> None:
     """The newest published lists are served, newest first, and no others."""
     outcome_of = {run_id: outcome for run_id, _, outcome in stored.ended}
     for user, shopper in certain.items():
         served = [(as_of, run_id) for as_of, _, run_id in stored.lists.get(user, [])]
-        due = sorted(
-            (request.as_of_ms, request.run_id)
+        # Of one as-of there is one list: the namespace's own, else the copied one.
+        held = {as_of: run_id for as_of, _, run_id in copied.get(user, ())} | {
+            request.as_of_ms: request.run_id
             for request in shopper.requests
             if outcome_of.get(request.run_id) == "published" or request.run_id in put_back
+            if request.run_id not in replaced
             if request.as_of_ms > (shopper.erased_ms or 0)
-        )[-runs_kept:]
-        if served != due[::-1]:
-            verdict.overwritten.append(f"{user}: serves {served}, should be {due[::-1]}")
+        }
+        due = sorted(held.items(), reverse=True)[:runs_kept]
+        if served != due:
+            verdict.overwritten.append(f"{user}: serves {served}, should be {due}")
