@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from apache_beam.options.pipeline_options import PipelineOptions
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from redis import Redis
 
-from cli.options import nearline_settings
 from local.prism import Prism
 from local.topics import create_topics
 from local.valkey import Valkey, valkey
 from pipelines import beam_workarounds, worker
 from pipelines.nearline import execute, prepare
 from pipelines.operation import Window
+from pipelines.options import NearlineOptions
 from schemas import BehaviourEvent
 from schemas.codec import encoder_for
 from store.client import ShopperStore
@@ -138,7 +139,8 @@ def a_moment() -> int:
 
 def track(shop: TrackedShop) -> None:
     """As the job does, up to the log's end; what its group is told within a second of that is told here."""
-    settings = nearline_settings(shop.options, stages="track", end="now")
+    options = PipelineOptions([*shop.options, "--stages=track", "--end=now"], streaming=True)
+    settings = options.view_as(NearlineOptions).settings()
     beam_workarounds.treat_unknown_progress_as_no_split()
     job, plan = prepare(settings)
     assert plan is not None
