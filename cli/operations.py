@@ -38,7 +38,8 @@ def show(id: str, store: str = STORE, as_json: bool = typer.Option(False, "--jso
 
 @runs_app.command()
 def pause(id: str, store: str = STORE) -> None:
-    """It stops where it is until `resume`. A replay or rebuild ends instead; the same command goes on with it. Exit 3: nobody works on it."""
+    """It stops where it is until `resume`. A replay, rebuild, promotion or adoption ends instead; the same command goes on with it. Exit 3:
+    nobody works on it."""
     from store.operations import Operations
 
     Operations(reader(store, "live").calls).control(id, "pause")

@@ -39,9 +39,7 @@ def replay(
     if execute:
         typer.echo(pipeline.replay(settings, live, window, into, context.args))
     else:
-        typer.echo(
-            pipeline.preview(settings, window, into, pipeline.plan_replay(settings, live, window), live.pinned())
-        )
+        typer.echo(pipeline.preview(settings, window, into, pipeline.plan_replay(settings, live, window), live))
 
 
 @app.command()
@@ -88,14 +86,10 @@ def diff(
 @app.command()
 def drop(namespace: str, store: str = STORE, execute: bool = EXECUTE) -> None:
     """Removes a namespace that no name points to: a shadow that is not wanted, a namespace of before a rebuild."""
-    from store.namespaces import Namespaces
+    from pipelines import drop as pipeline
 
-    names = Namespaces(reader(store, namespace).calls)
-    if not execute:
-        said = names.in_use(namespace) or f"would remove {namespace!r}; --execute does it"
-        typer.echo(f"{said}. All namespaces: {', '.join(names.names())}")
-        return
-    typer.echo(f"{names.drop(namespace):,} keys removed")
+    of = reader(store, namespace)
+    typer.echo(pipeline.drop(of) if execute else pipeline.preview(of))
 
 
 @app.command()

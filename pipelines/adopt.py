@@ -15,8 +15,9 @@ import msgspec
 from interest import FOLD_VERSION, TriggerPolicy
 from pipelines import worker
 from pipelines.move_name import copy_lists, fence, held, point_held
-from pipelines.operation import running
+from pipelines.operation import Running, Stopped, running
 from pipelines.options import NearlineSettings
+from pipelines.screen import on_screen
 from store.client import Applied, NamespaceMeta, Request, ShopperStore, StoreError, Wanted
 from store.namespaces import Mover, Namespaces
 from transforms.place_states import place_states
@@ -72,10 +73,10 @@ def preview(settings: NearlineSettings, live: ShopperStore) -> str:
 
 
 def adopt(settings: NearlineSettings, live: ShopperStore) -> str:
-    """Returns the operation's id. Raises NamespaceInUse, StoreError."""
+    """Returns the operation's id. Raises NamespaceInUse, Stopped, StoreError."""
     meta = wanted_meta(settings, live)
     names = Namespaces(live.calls)
-    with running(live, "adopt", AdoptAsked(meta.shards, meta.fold_version, meta.policy)) as run:
+    with running(live, "adopt", AdoptAsked(meta.shards, meta.fold_version, meta.policy)) as run, on_screen(run):
         mover = Mover(run.id)
         if meta == live.pinned():  # also where a try before died at its very end: jobs wait for what it held
             if names.moving(live.name) == run.id:
@@ -83,6 +84,7 @@ def adopt(settings: NearlineSettings, live: ShopperStore) -> str:
                 names.release(live.name, mover)
             run.save(note=f"{live.namespace!r} is pinned to exactly this: nothing is left to do, nobody was stopped")
             return run.id
+        run.save(done=0, of=sum(map(len, live.scan_users())))
         with held(names, live.name, mover):
             # Again, now that nobody else moves the name: a try before may have come to its end.
             old = worker.new_store(replace(settings, shards=0), names.pointed_to(live.name))
@@ -97,16 +99,20 @@ def adopt(settings: NearlineSettings, live: ShopperStore) -> str:
                 names.drop(run.progress.checkpoint)
             fresh_name = f"{live.name}-{datetime.now(UTC).strftime('%Y%m%dt%H%M%S')}"
             names.make(fresh_name)
-            run.note(checkpoint=fresh_name, now=True)
+            run.note(checkpoint=fresh_name, now=True, waits=False)
             fresh = worker.new_store(replace(settings, shards=meta.shards), fresh_name)
-            copied = _copy(old, fresh, meta)
+            try:
+                copied = _copy(run, old, fresh, meta)
+            except Stopped:
+                names.drop(fresh_name)  # half a copy is of no use to anybody
+                raise
             point_held(names, live.name, fresh, old, mover)
             run.save(counts=copied, note=f"`aigq drop {old.namespace}` removes the old one")
         return run.id
 
 
-def _copy(old: ShopperStore, fresh: ShopperStore, meta: NamespaceMeta) -> dict[str, int]:
-    """Everything that is not gone by itself: states, lists, open requests. Counters begin anew."""
+def _copy(run: Running, old: ShopperStore, fresh: ShopperStore, meta: NamespaceMeta) -> dict[str, int]:
+    """Everything that is not gone by itself: states, lists, open requests. Counters begin anew. Raises Stopped."""
     fresh.open(meta)
     fresh.begin("track")
     fresh.begin("adopt")
@@ -115,12 +121,19 @@ def _copy(old: ShopperStore, fresh: ShopperStore, meta: NamespaceMeta) -> dict[s
         for partition in range(meta.partitions)
         if (shards := old.applied(partition).values())
     }
-    states = ((user, stored.blob) for user, stored in old.scan_states())
-    shoppers = place_states(fresh, states, applied, TriggerPolicy.from_json(meta.policy))
-    lists = copy_lists(old, fresh, "adopt")
+    shoppers = place_states(fresh, _states(run, old), applied, TriggerPolicy.from_json(meta.policy))
+    lists = sum(copy_lists(run, old, fresh, "adopt"))
     newest = dict(old.leased()) | dict(old.waiting())  # of one shopper the one that waits is the newer
     requests = sum(_ask_again(fresh, newest))
     return {"shoppers": shoppers, "lists": lists, "requests": requests}
+
+
+def _states(run: Running, old: ShopperStore) -> Iterator[tuple[str, bytes]]:
+    for done, (user, stored) in enumerate(old.scan_states(), 1):
+        yield user, stored.blob
+        if done % AT_ONCE == 0:
+            run.note(done=min(done, run.progress.of), waits=False)
+    run.save(done=run.progress.of)
 
 
 def _ask_again(fresh: ShopperStore, requests: dict[str, Request]) -> Iterator[int]:

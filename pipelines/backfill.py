@@ -75,11 +75,11 @@ def backfill(settings: Backfill, execute: bool) -> int:
         print("\n".join(found.lines()))
         print("nothing was written; --execute asks for them")
         return DONE
-    with unmoved(store):
-        meta = opened(store)
-        store.begin("backfill")
     try:
-        with running(store, "backfill", asked(settings)) as run, Screen() as screen:
+        with running(store, "backfill", asked(settings), alone=True) as run, Screen() as screen:
+            with unmoved(store):
+                meta = opened(store)
+                store.begin("backfill")
             failed = failures(store)
             requests = ListRequests(store, run, "backfill", settings.limits, screen)
             selection = Selection(store, settings, run.id, meta.policy_digest, requests.place.clocks, failed)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from interest import EMPTY, Arrival, State, TriggerPolicy, fold
 from pipelines.options import NearlineSettings
-from pipelines.rebuild import event_decoder
+from pipelines.readable import event_decoder
 from pipelines.recount import Recount, count_of
 from schemas import DeadLetter
 from transforms.batches import EventBatch, RecordBatch

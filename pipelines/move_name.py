@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
+from pipelines.operation import Running
 from schemas import QueryRun
 from store.client import ShardSave, ShopperStore, Stage, StoreError
 from store.namespaces import MOVING_MS, Mover, Namespaces
@@ -62,12 +63,12 @@ def point_held(names: Namespaces, name: str, new: ShopperStore, old: ShopperStor
             new.revoke(version)
 
 
-def move_name(name: str, new: ShopperStore, operation: str, stage: Stage, read_level: Callable[[], object]) -> int:
+def move_name(name: str, new: ShopperStore, run: Running, stage: Stage, read_level: Callable[[], object]) -> int:
     """Moves `name` to the namespace of `new`, which this process writes in `stage`. Returns how many lists were copied.
 
-    operation: its id. read_level: reads `new` to the end that the log has now.
+    read_level: reads `new` to the end that the log has now. Raises Stopped, before the name is moved.
     """
-    names, mover = Namespaces(new.calls), Mover(operation)
+    names, mover = Namespaces(new.calls), Mover(run.id)
     with held(names, name, mover):
         old = ShopperStore(new.calls.url, name, cluster=new.calls.cluster)
         if old.namespace == new.namespace:
@@ -75,16 +76,16 @@ def move_name(name: str, new: ShopperStore, operation: str, stage: Stage, read_l
         pinned = old.pinned()
         if pinned:
             fence(old)
-            LOG.info("%s: the writers of %r are fenced; readers go on", operation, old.namespace)
+            LOG.info("%s: the writers of %r are fenced; readers go on", run.id, old.namespace)
         read_level()
         if pinned:
             check_level(old, new)
             _pass_time_on(old, new)
         fire_all_due(new, stage, requests=True)  # so that copied lists answer them, not a generation
-        copied = copy_lists(old, new, stage) if pinned else 0
+        copied = sum(copy_lists(run, old, new, stage)) if pinned else 0
         point_held(names, name, new, old, mover)
         LOG.info(
-            "%s: %r stands for %r now (was %r); %d lists copied", operation, name, new.namespace, old.namespace, copied
+            "%s: %r stands for %r now (was %r); %d lists copied", run.id, name, new.namespace, old.namespace, copied
         )
     return copied
 
@@ -124,10 +125,12 @@ def _pass_time_on(old: ShopperStore, new: ShopperStore) -> None:
     )
 
 
-def copy_lists(old: ShopperStore, new: ShopperStore, stage: Stage) -> int:
-    """The lists of one namespace into another, and what speaks against lists. Returns how many were stored."""
+def copy_lists(run: Running, old: ShopperStore, new: ShopperStore, stage: Stage) -> Iterator[int]:
+    """The lists of one namespace into another, and what speaks against lists. Yields how many were stored. Raises Stopped."""
     revoked = copy_refusals(old, new, stage)
-    return sum(restore(new, old.scan_runs(), revoked, stage))
+    for stored in restore(new, old.scan_runs(), revoked, stage):
+        yield stored
+        run.note(waits=False)
 
 
 def copy_refusals(old: ShopperStore, new: ShopperStore, stage: Stage) -> frozenset[str]:

@@ -84,10 +84,12 @@ class Running:
         done: int | None = None,
         of: int | None = None,
         now: bool = False,
+        waits: bool = True,
     ) -> None:
         """Says how far it is; what is None stays. Call it after the work it speaks of is done. Saved once a second (`now`: at once).
 
-        Waits while the operation is paused. Raises Stopped where it was cancelled.
+        Waits while the operation is paused; with `waits` False ends then, as who holds a name or a runner must. Raises Stopped, also
+        where it was cancelled.
         """
         before = self.progress
         self._change(
@@ -98,7 +100,7 @@ class Running:
         )
         if now or time.monotonic() - self._saved_at >= SAVE_S:
             self.save()
-            self._obey()
+            self._obey(waits)
 
     def save(self, **changes: object) -> None:
         self._saved_at = time.monotonic()
@@ -123,8 +125,10 @@ class Running:
             raise Stopped(f"{self.id} is paused and its process has ended: the same command goes on with it", "stopped")
         raise Interrupted(f"{self.id} was interrupted: the same command goes on with it")
 
-    def _obey(self) -> None:
+    def _obey(self, waits: bool) -> None:
         control = self._operations.controlled(self.id)
+        if control and not waits:
+            self.stopped()
         if control == "pause":
             LOG.warning("%s is paused; `aigq runs resume %s` lets it go on", self.id, self.id)
             while (control := self._operations.controlled(self.id)) == "pause":
@@ -137,13 +141,14 @@ class Running:
 
 
 @contextmanager
-def running(store: ShopperStore, kind: str, asked: msgspec.Struct) -> Iterator[Running]:
+def running(store: ShopperStore, kind: str, asked: msgspec.Struct, alone: bool = False) -> Iterator[Running]:
     """Begins an operation, or goes on with the one that asked for the same, and records how it ends.
 
-    `asked` holds the arguments; it is written down as JSON.
+    `asked` holds the arguments; it is written down as JSON. alone: raises NamespaceInUse where another of the kind is at work on the
+    namespace.
     """
     operations = Operations(store.calls)
-    run = Running(operations, *operations.begin(kind, store.name, msgspec.json.encode(asked).decode()))
+    run = Running(operations, *operations.begin(kind, store.name, msgspec.json.encode(asked).decode(), alone))
     try:
         yield run
     except Stopped as stopped:

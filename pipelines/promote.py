@@ -7,18 +7,26 @@ import msgspec
 
 from pipelines import worker
 from pipelines.move_name import move_name
-from pipelines.operation import running
+from pipelines.nearline import read_settings
+from pipelines.operation import Running, running
 from pipelines.options import NearlineSettings
+from pipelines.readable import check_readable
 from pipelines.replay import apart
-from pipelines.track_into import track_into
+from pipelines.screen import on_screen
+from pipelines.track_into import Share, track_into
 from store.client import ShopperStore, StoreError
 from store.namespaces import Namespaces
+from transforms.read_plan import ReadPlan, plan_read
 
 
 class PromoteAsked(msgspec.Struct, frozen=True):
     """What was asked for."""
 
     namespace: str
+    format: str
+    mapper: str
+    schema_registry: str
+    log_clock: str
 
 
 def preview(live: ShopperStore, target: ShopperStore) -> str:
@@ -42,14 +50,33 @@ def promote(settings: NearlineSettings, live: ShopperStore, namespace: str, argv
     )
     target = worker.new_store(ours, namespace)
     _pinned(target)
-    with running(live, "promote", PromoteAsked(namespace)) as run:
+    reads = (settings.format, settings.mapper, settings.schema_registry, settings.log_clock)
+    with running(live, "promote", PromoteAsked(namespace, *reads), alone=True) as run, on_screen(run):
         ours = replace(ours, group=run.id)
         if Namespaces(live.calls).pointed_to(live.name) != namespace:
-            track_into(run, ours, argv)  # the long way first, while the job still works
+            if not run.progress.checkpoint:
+                plan = _to_read(ours, target)
+                assert plan.ends is not None
+                records = sum(end - plan.starts[p] for p, end in plan.ends.items())
+                check_readable(run, settings, plan, of=2 * records)
+                run.note(checkpoint="readable", now=True, waits=False)
+            track_into(run, ours, argv, _rest(run))  # the long way first, while the job still works
         target.begin("rebuild")
-        copied = move_name(live.name, target, run.id, "rebuild", lambda: track_into(run, ours, argv))
-        run.save(counts={"lists copied": copied}, note=f"{live.name!r} stands for {namespace!r}")
+        copied = move_name(live.name, target, run, "rebuild", lambda: track_into(run, ours, argv, _rest(run)))
+        counts = run.progress.counts | {"lists copied": copied}
+        run.save(counts=counts, done=run.progress.of, note=f"{live.name!r} stands for {namespace!r}")
         return run.id
+
+
+def _to_read(settings: NearlineSettings, target: ShopperStore) -> ReadPlan:
+    """From where the namespace is to where the log is now."""
+    plan = plan_read(replace(read_settings(settings), group="", start="earliest"))
+    applied = {p: [at.next_offset for at in target.applied(p).values()] for p in plan.starts}
+    return replace(plan, starts={p: max(start, min(applied[p], default=0)) for p, start in plan.starts.items()})
+
+
+def _rest(run: Running) -> Share:
+    return Share(run.progress.of, run.progress.of)
 
 
 def _pinned(target: ShopperStore):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
+from secrets import token_hex
 from typing import Literal
 
 import msgspec
@@ -21,24 +22,23 @@ from pipelines.move_name import copy_refusals, move_name, restore
 from pipelines.nearline import read_settings
 from pipelines.operation import Running, running
 from pipelines.options import NearlineSettings
+from pipelines.readable import check_readable, event_decoder, read_here
 from pipelines.recount import Recount, differences
 from pipelines.replay import apart
-from pipelines.track_into import track_into
+from pipelines.screen import on_screen
+from pipelines.track_into import Share, track_into
 from schemas import QueryRun
-from schemas.codec import decoder_for
 from store.base import DEFAULT_SHARDS
 from store.client import NamespaceMeta, NamespaceMismatch, ShopperStore
 from store.namespaces import Namespaces
-from transforms.dead_letter_limits import DeadLetterLimits
-from transforms.dead_letters import DeadLetterWriter
-from transforms.decode_events import EventDecoder
 from transforms.fire_due import fire_all_due
-from transforms.read_plan import ReadSettings, plan_read
-from transforms.read_through import read_through
+from transforms.read_plan import ReadPlan, ReadSettings, plan_read
 from transforms.stored_lists import stored_lists
 
 LOG = logging.getLogger(__name__)
 SHOWN = 5
+READINGS = 3
+"""Of the log: whether it can be read, the fold, the count."""
 
 
 class CountsDiffer(NamespaceMismatch):
@@ -50,28 +50,33 @@ class RebuildAsked(msgspec.Struct, frozen=True):
 
     archive: str
     topic: str
+    results_topic: str
+    format: str
+    mapper: str
+    schema_registry: str
+    log_clock: str
     shards: int
     trigger: dict[str, float]
 
 
-Phase = Literal["fold", "lists", "verify", "move"]
+Phase = Literal["check", "fold", "lists", "verify", "move"]
 
 
 class RebuildCheckpoint(msgspec.Struct, frozen=True):
     namespace: str
-    phase: Phase = "fold"
+    phase: Literal["fold", "lists", "verify", "differs", "move"] = "fold"
+    """differs: its counts are not the log's. It is kept to be looked at, and not gone on with."""
 
 
 def preview(settings: NearlineSettings, live: ShopperStore) -> str:
     """What `--execute` would do."""
     plan = plan_read(_whole(settings))
     assert plan.ends is not None
-    records = sum(end - plan.starts[p] for p, end in plan.ends.items())
     where = f"archive {settings.archive} and topic {settings.topic}" if settings.archive else f"topic {settings.topic}"
     held = live.pinned()
     return "\n".join(
         [
-            f"read      {records:,} records from {where}: offsets "
+            f"read      {_records(plan):,} records from {where}: offsets "
             + ", ".join(f"{p}:{plan.starts[p]}-{end}" for p, end in sorted(plan.ends.items())),
             f"into      a fresh namespace with {_shards(settings, held)} shards, trigger policy {settings.policy_of(held).version}",
             f"lists     those of {live.namespace!r}"
@@ -86,18 +91,22 @@ def preview(settings: NearlineSettings, live: ShopperStore) -> str:
 
 def rebuild(settings: NearlineSettings, live: ShopperStore, argv: Sequence[str]) -> str:
     """Returns the operation's id. Raises CountsDiffer, Stopped, NamespaceInUse, and what the nearline job raises."""
-    asked = RebuildAsked(settings.archive, settings.topic, settings.shards, settings.given_trigger())
-    with running(live, "rebuild", asked) as run:
-        if not run.progress.checkpoint:
-            fresh_name = f"{live.name}-{datetime.now(UTC).strftime('%Y%m%dt%H%M%S')}"
-            Namespaces(live.calls).make(fresh_name)
-            _reach(run, RebuildCheckpoint(fresh_name))
-        checkpoint = msgspec.json.decode(run.progress.checkpoint, type=RebuildCheckpoint)
-        ours = replace(apart(settings), namespace=checkpoint.namespace, group=run.id, stages="track", end="now")
+    reads = (settings.format, settings.mapper, settings.schema_registry, settings.log_clock)
+    asked = RebuildAsked(
+        settings.archive, settings.topic, settings.results_topic, *reads, settings.shards, settings.given_trigger()
+    )
+    with running(live, "rebuild", asked, alone=True) as run, on_screen(run):
+        # Of a group that has read where a namespace holds nothing, the job would say that the store was lost: each try's
+        # namespace has a group of its own.
+        ours = replace(apart(settings), group="", stages="track", end="now")
+        plan = plan_read(_whole(ours))
+        records = _records(plan)
+        checkpoint = _left_off(run, ours) or _begin(run, settings, live, plan)
+        ours = replace(ours, namespace=checkpoint.namespace)
         fresh = _opened(ours, live)
         if checkpoint.phase == "fold":
             with _timed(run, "fold"):
-                track_into(run, ours, argv)
+                track_into(run, ours, argv, Share(2 * records, READINGS * records))
                 fresh.begin("rebuild")
                 fire_all_due(fresh, "rebuild", requests=True)  # so that lists that are put back answer them
             checkpoint = _reach(run, RebuildCheckpoint(checkpoint.namespace, "lists"))
@@ -108,14 +117,48 @@ def rebuild(settings: NearlineSettings, live: ShopperStore, argv: Sequence[str])
             checkpoint = _reach(run, RebuildCheckpoint(checkpoint.namespace, "verify"))
         if checkpoint.phase == "verify":
             with _timed(run, "verify"):
-                checked = verify(ours, fresh)
+                try:
+                    checked = verify(run, ours, fresh)
+                except CountsDiffer:
+                    differs = RebuildCheckpoint(checkpoint.namespace, "differs")
+                    run.save(checkpoint=msgspec.json.encode(differs).decode())
+                    raise
             run.save(counts=run.progress.counts | {"shoppers checked": checked})
             _reach(run, RebuildCheckpoint(checkpoint.namespace, "move"))
         fresh.begin("rebuild")
         with _timed(run, "move"):
-            move_name(live.name, fresh, run.id, "rebuild", lambda: track_into(run, ours, argv))
-        run.save(note=f"{live.name!r} stands for {fresh.namespace!r}; `aigq drop {live.namespace}` removes the old one")
+            share = Share(READINGS * records, READINGS * records)
+            move_name(live.name, fresh, run, "rebuild", lambda: track_into(run, ours, argv, share))
+        run.save(
+            done=run.progress.of,
+            note=f"{live.name!r} stands for {fresh.namespace!r}; `aigq drop {live.namespace}` removes the old one",
+        )
         return run.id
+
+
+def _left_off(run: Running, settings: NearlineSettings) -> RebuildCheckpoint | None:
+    """Where a try before has come to. None: begin anew, also where its namespace was dropped, is another fold's, or has differed from
+    the log; what is left of it goes."""
+    if not run.progress.checkpoint:
+        return None
+    checkpoint = msgspec.json.decode(run.progress.checkpoint, type=RebuildCheckpoint)
+    store = worker.new_store(settings, checkpoint.namespace)
+    pinned, names = store.pinned(), Namespaces(store.calls)
+    if pinned and pinned.fold_version == FOLD_VERSION and checkpoint.phase != "differs":
+        return checkpoint
+    if not names.in_use(checkpoint.namespace):
+        names.drop(checkpoint.namespace)
+    LOG.warning("%s: %r is not gone on with (%s); beginning anew", run.id, checkpoint.namespace, checkpoint.phase)
+    run.save(checkpoint="", counts={}, done=0)
+    return None
+
+
+def _begin(run: Running, settings: NearlineSettings, live: ShopperStore, plan: ReadPlan) -> RebuildCheckpoint:
+    with _timed(run, "check"):
+        check_readable(run, settings, plan, READINGS * _records(plan))
+    fresh_name = f"{live.name}-{datetime.now(UTC).strftime('%Y%m%dt%H%M%S')}-{token_hex(2)}"
+    Namespaces(live.calls).make(fresh_name)
+    return _reach(run, RebuildCheckpoint(fresh_name))
 
 
 @contextmanager
@@ -126,38 +169,39 @@ def _timed(run: Running, phase: Phase) -> Iterator[None]:
     run.save(counts=run.progress.counts | {f"{phase} seconds": round(time.monotonic() - began)})
 
 
-def verify(settings: NearlineSettings, store: ShopperStore) -> int:
-    """Counts the log again up to where the namespace is. Returns how many shoppers agree; raises CountsDiffer."""
+def verify(run: Running, settings: NearlineSettings, store: ShopperStore) -> int:
+    """Counts the log again up to where the namespace is. Returns how many shoppers agree; raises CountsDiffer, Stopped."""
     pinned = store.pinned()
     assert pinned is not None
     at = {p: min(a.next_offset for a in store.applied(p).values()) for p in range(pinned.partitions)}
-    whole = _whole(settings)
-    plan = replace(plan_read(whole), ends=at, end_ms=None)
+    plan = replace(plan_read(_whole(settings)), ends=at, end_ms=None)
     count = Recount(settings.policy_of(pinned))
     decoder = event_decoder(settings)
-    for batch in read_through(whole, plan):
+    done = run.progress.done
+    for batch in read_here(run, settings, plan):
         count.add(decoder.decode(batch))
+        done += len(batch.offsets)
+        run.note(done=min(done, run.progress.of), waits=False)
     counts = count.counts()
     wrong = list(islice(differences(store, counts), 1_000))
     if wrong:
         raise CountsDiffer(
             f"namespace {store.namespace!r}: {len(wrong)} of {len(counts):,} shoppers differ from the log (at most 1,000 are "
             f"counted), so {store.namespace!r} was not put in place. The first: {'; '.join(wrong[:SHOWN])}. Look at them with "
-            f"`aigq explain USER --namespace {store.namespace}`, then `aigq drop` it"
+            f"`aigq explain USER --namespace {store.namespace}`. The same command drops it and begins anew, as with a mended release; "
+            f"`aigq drop {store.namespace} --execute` removes it now"
         )
     return len(counts)
 
 
-def event_decoder(settings: NearlineSettings, letters: DeadLetterWriter | None = None) -> EventDecoder:
-    """The job's decoder, for records whose letters were written when the job met them. `letters`: who hears of them all the same."""
-    limits = DeadLetterLimits(1.0, 0)
-    decode = decoder_for(settings.format, settings.schema_registry, settings.mapper)
-    return EventDecoder(decode, letters or DeadLetterWriter(settings.kafka, ""), limits, settings.log_clock)  # type: ignore[arg-type]
-
-
 def _reach(run: Running, checkpoint: RebuildCheckpoint) -> RebuildCheckpoint:
-    run.note(checkpoint=msgspec.json.encode(checkpoint).decode(), now=True)
+    run.note(checkpoint=msgspec.json.encode(checkpoint).decode(), now=True, waits=False)
     return checkpoint
+
+
+def _records(plan: ReadPlan) -> int:
+    assert plan.ends is not None
+    return sum(end - plan.starts[p] for p, end in plan.ends.items())
 
 
 def _whole(settings: NearlineSettings) -> ReadSettings:
@@ -190,5 +234,5 @@ def _put_lists_back(run: Running, settings: NearlineSettings, live: ShopperStore
     for lists in sources:
         for stored in restore(fresh, lists, revoked, "rebuild"):
             put_back += stored
-            run.note(counts=run.progress.counts | {"lists put back": put_back})
+            run.note(counts=run.progress.counts | {"lists put back": put_back}, waits=False)
     return put_back

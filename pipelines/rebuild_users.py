@@ -65,7 +65,7 @@ def preview(settings: NearlineSettings, live: ShopperStore, users: Sequence[str]
 def rebuild_users(settings: NearlineSettings, live: ShopperStore, users: Sequence[str]) -> str:
     """Returns the operation's id. Raises CountsDiffer, TooManyDeadLetters, StoreError, Stopped, ReadRefused."""
     digest = hashlib.sha256("\n".join(sorted(users)).encode()).hexdigest()[:16]
-    with running(live, "rebuild-users", RebuildUsersAsked(settings.archive, len(users), digest)) as run:
+    with running(live, "rebuild-users", RebuildUsersAsked(settings.archive, len(users), digest), alone=True) as run:
         pinned = live.pinned()
         if pinned is None:
             raise StoreError(f"no job has opened namespace {live.namespace!r} at {live.calls.where}")

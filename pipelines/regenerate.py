@@ -139,12 +139,12 @@ def regenerate(settings: Regenerate, execute: bool) -> int:
             print(f"{count:,} lists of {version} were stored within {settings.window}")
         print("nothing was written; --execute asks for them")
         return DONE
-    with unmoved(store):
-        meta = opened(store)
-        store.begin("regenerate")
     asked = Asked(str(settings.window), settings.versions, served.version)
     try:
-        with running(store, "regenerate", asked) as run, Screen() as screen:
+        with running(store, "regenerate", asked, alone=True) as run, Screen() as screen:
+            with unmoved(store):
+                meta = opened(store)
+                store.begin("regenerate")
             requests = ListRequests(store, run, "regenerate", settings.limits, screen)
             screen.say(f"{run.id}: `aigq runs pause {run.id}` and `cancel` hold it; killed, the same command goes on")
             try:

@@ -5,6 +5,7 @@ window, by the log clock, with the settings that are to be tried. Nothing of the
 """
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -12,12 +13,16 @@ from typing import Literal
 import msgspec
 
 from pipelines import worker
+from pipelines.nearline import begin_shards
 from pipelines.operation import Running, Window, moment, running
 from pipelines.options import NearlineSettings
+from pipelines.readable import check_readable
+from pipelines.screen import on_screen
 from pipelines.snapshot import Snapshot, newest_usable, restore
-from pipelines.track_into import track_into
-from store.client import NamespaceMeta, ShopperStore
+from pipelines.track_into import Share, track_into
+from store.client import ShopperStore
 from store.namespaces import NamespaceInUse, Namespaces
+from store.operations import OperationProgress, Operations
 from transforms.fire_due import fire_all_due
 from transforms.read_plan import ReadPlan, ReadSettings, plan_read
 
@@ -39,6 +44,39 @@ class ReplayAsked(msgspec.Struct, frozen=True):
     lists: bool
     model_version: str
     trigger: dict[str, float]
+    # A record of before these were written down is read all the same.
+    topic: str = ""
+    format: str = ""
+    mapper: str = ""
+    schema_registry: str = ""
+    log_clock: str = ""
+    shards: int = 0
+    model: str = ""
+    model_server: str = ""
+    allow_list: str = ""
+    block_list: str = ""
+
+    @staticmethod
+    def of(settings: NearlineSettings, window: Window, into: str) -> "ReplayAsked":
+        return ReplayAsked(
+            window.from_ms,
+            window.to_ms,
+            into,
+            settings.archive,
+            settings.generates,
+            settings.model_version,
+            settings.given_trigger(),
+            settings.topic,
+            settings.format,
+            settings.mapper,
+            settings.schema_registry,
+            settings.log_clock,
+            settings.shards,
+            settings.model,
+            settings.model_server,
+            settings.allow_list,
+            settings.block_list,
+        )
 
 
 class ReplayPlan(msgspec.Struct, frozen=True):
@@ -59,9 +97,13 @@ class ReplayPlan(msgspec.Struct, frozen=True):
     def within(self) -> int:
         return sum(self.window_to[p] - at for p, at in self.window_from.items())
 
+    @property
+    def records(self) -> int:
+        return self.before + self.within
+
 
 class ReplayCheckpoint(msgspec.Struct, frozen=True):
-    phase: Literal["restore", "state", "window"]
+    phase: Literal["check", "restore", "state", "window"]
     plan: ReplayPlan
     """The same at every try: the window's offsets are looked up once."""
 
@@ -96,19 +138,21 @@ def replace_read(settings: NearlineSettings, start: str, end: str) -> ReadSettin
     )
 
 
-def preview(settings: NearlineSettings, window: Window, into: str, plan: ReplayPlan, live: NamespaceMeta | None) -> str:
-    """What `--execute` would do."""
+def preview(settings: NearlineSettings, window: Window, into: str, plan: ReplayPlan, live: ShopperStore) -> str:
+    """What `--execute` would do. Raises NamespaceInUse where it would be refused."""
+    there, pinned = check_into(live, ReplayAsked.of(settings, window, into)), live.pinned()
     begin = f"{plan.before:,} records, from offsets {_offsets(plan.state_from)}"
     if plan.snapshot_ms:
         begin = f"the snapshot of {moment(plan.snapshot_ms)}, and {begin}"
-    policy = settings.policy_of(live)
+    policy = settings.policy_of(pinned)
     return "\n".join(
         [
             f"window    {window} by the log clock of topic {settings.topic}",
             f"offsets   from {_offsets(plan.window_from)} to {_offsets(plan.window_to)}: {plan.within:,} records",
             f"state     as of {moment(window.from_ms)}: {begin}",
             f"into      namespace {into!r}, trigger policy {policy.version}"
-            + ("" if not live or policy.version == live.policy_digest else f" (live: {live.policy_digest})"),
+            + ("" if not pinned or policy.version == pinned.policy_digest else f" (live: {pinned.policy_digest})"),
+            *([f"there     {there}"] if there else []),
             "nothing was written; --execute does it",
         ]
     )
@@ -117,41 +161,74 @@ def preview(settings: NearlineSettings, window: Window, into: str, plan: ReplayP
 def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into: str, argv: Sequence[str]) -> str:
     """Reads the window into namespace `into`; returns the operation's id. `settings` are those to be tried.
 
-    Raises NamespaceInUse where `into` is a live namespace, Stopped, and what the nearline job raises.
+    Raises NamespaceInUse where `into` is a live namespace or another command's, Stopped, and what the nearline job raises.
     """
-    names = Namespaces(live.calls)
-    taken = {live.name, live.namespace, *names.pointers(), *names.pointers().values()}
-    if into in taken:
-        raise NamespaceInUse(f"{into!r} is what readers are served from: a replay goes into another namespace")
-    if into in names.names() and (reason := names.in_use(into)):
-        raise NamespaceInUse(f"a replay goes into a namespace of its own: {reason}")
-    asked = ReplayAsked(
-        window.from_ms,
-        window.to_ms,
-        into,
-        settings.archive,
-        settings.generates,
-        settings.model_version,
-        settings.given_trigger(),
-    )
-    with running(live, "replay", asked) as run:
-        run.note(checkpoint=run.progress.checkpoint or _first(settings, live, window), now=True)
+    asked = ReplayAsked.of(settings, window, into)
+    check_into(live, asked)
+    with running(live, "replay", asked) as run, on_screen(run):
+        if not run.progress.checkpoint:
+            _reach(run, ReplayCheckpoint("check", plan_replay(settings, live, window)))
         checkpoint = msgspec.json.decode(run.progress.checkpoint, type=ReplayCheckpoint)
-        ours = shadowed(settings, into, run.id)
-        names.make(into)
+        plan, ours = checkpoint.plan, shadowed(settings, into, run.id)
+        lists = plan.within if settings.generates else 0
+        work = 2 * plan.records + lists
+        if checkpoint.phase == "check":
+            check_readable(run, settings, _whole(settings, plan), of=work)
+            checkpoint = _reach(run, ReplayCheckpoint("restore", plan))
         shadow = worker.new_store(ours, into)
+        if checkpoint.phase != "restore" and shadow.pinned() is None:
+            LOG.warning("%s: %r was dropped; beginning anew", run.id, into)
+            run.save(done=plan.records)
+            checkpoint = _reach(run, ReplayCheckpoint("restore", plan))
+        Namespaces(live.calls).make(into)
         if checkpoint.phase == "restore":
-            _restore(ours, live, window, checkpoint.plan)
-            checkpoint = _reach(run, ReplayCheckpoint("state", checkpoint.plan))
+            _restore(ours, live, window, plan)
+            checkpoint = _reach(run, ReplayCheckpoint("state", plan))
         if checkpoint.phase == "state":
-            _state_as_of(run, ours, window, argv)
-            _reach(run, ReplayCheckpoint("window", checkpoint.plan))
-        track_into(run, replace(ours, end=str(window.to_ms), adopt=True), argv)
+            _state_as_of(run, ours, window, plan, Share(plan.records + plan.before, work), argv)
+            _reach(run, ReplayCheckpoint("window", plan))
+        share = Share(2 * plan.records, work, lists)
+        track_into(run, replace(ours, end=str(window.to_ms), adopt=True), argv, share, plan.window_to)
         if not settings.generates:
             shadow.begin("replay")
             fire_all_due(shadow, "replay", requests=True)
-        run.save(counts=_counts(shadow), note=f"aigq diff {live.name} {into}")
+        counts = run.progress.counts | _counts(shadow)
+        run.save(counts=counts, done=run.progress.of, note=f"aigq diff {live.name} {into}")
         return run.id
+
+
+def check_into(live: ShopperStore, asked: ReplayAsked) -> str:
+    """Says what namespace `into` holds that is gone on with or dropped; empty where it holds nothing.
+
+    Raises NamespaceInUse where readers are served from it, where another command made it, or is at work on it.
+    """
+    names, into = Namespaces(live.calls), asked.into
+    if into in {live.name, live.namespace, *names.pointers(), *names.pointers().values()}:
+        raise NamespaceInUse(f"{into!r} is what readers are served from: a replay goes into another namespace")
+    replays = ((each, progress) for each, progress in Operations(live.calls).list() if each.kind == "replay")
+    made_by, progress = next(
+        (
+            (each, progress)
+            for each, progress in replays
+            if msgspec.json.decode(each.asked, type=ReplayAsked).into == into
+        ),
+        (None, OperationProgress()),
+    )
+    there = into in names.names()
+    if there and (reason := names.in_use(into)):
+        raise NamespaceInUse(f"a replay goes into a namespace of its own: {reason}")
+    if made_by is None and there:
+        raise NamespaceInUse(f"{into!r} is there already, and no replay made it: name another namespace")
+    if made_by is None or not (there or progress.at_work(int(time.time() * 1000))):
+        return ""
+    if msgspec.json.decode(made_by.asked, type=ReplayAsked) != asked:
+        raise NamespaceInUse(
+            f"{into!r} is {made_by.id}'s, which was asked for something else and is {progress.said(int(time.time() * 1000))}: name "
+            f"another namespace; or `aigq runs cancel {made_by.id}` where it has not ended, then `aigq drop {into} --execute`"
+        )
+    return (
+        f"{into!r} holds what {made_by.id} made: it is {'dropped and made anew' if progress.ended else 'gone on with'}"
+    )
 
 
 def shadowed(settings: NearlineSettings, into: str, group: str) -> NearlineSettings:
@@ -167,12 +244,14 @@ def apart(settings: NearlineSettings) -> NearlineSettings:
     )
 
 
-def _first(settings: NearlineSettings, live: ShopperStore, window: Window) -> str:
-    return msgspec.json.encode(ReplayCheckpoint("restore", plan_replay(settings, live, window))).decode()
+def _whole(settings: NearlineSettings, plan: ReplayPlan) -> ReadPlan:
+    """All that is read, as one."""
+    whole = plan_read(replace_read(settings, "earliest", "now"))
+    return replace(whole, starts=plan.state_from, ends=plan.window_to)
 
 
 def _reach(run: Running, checkpoint: ReplayCheckpoint) -> ReplayCheckpoint:
-    run.note(checkpoint=msgspec.json.encode(checkpoint).decode(), now=True)
+    run.note(checkpoint=msgspec.json.encode(checkpoint).decode(), now=True, waits=False)
     return checkpoint
 
 
@@ -196,12 +275,21 @@ def _restore(settings: NearlineSettings, live: ShopperStore, window: Window, pla
         shadow.begin("track")
         restored = restore(snapshot, shadow)
         LOG.info("%d states restored from the snapshot of %s", restored, moment(snapshot.taken_ms))
+    elif pinned and not plan.snapshot_ms:
+        shadow.begin("track")
+        for (
+            partition,
+            start,
+        ) in plan.state_from.items():  # where it was said to begin, also if a try before has read further
+            begin_shards(shadow, partition, start)
 
 
-def _state_as_of(run: Running, settings: NearlineSettings, window: Window, argv: Sequence[str]) -> None:
+def _state_as_of(
+    run: Running, settings: NearlineSettings, window: Window, plan: ReplayPlan, share: Share, argv: Sequence[str]
+) -> None:
     """The shadow's state at the window's begin, decided by the policy of the live namespace."""
     until = replace(settings.without_trigger(), stages="track", end=str(window.from_ms))
-    track_into(run, until, argv, requests=False)
+    track_into(run, until, argv, share, plan.window_from, requests=False)
     shadow = worker.new_store(until, until.namespace)
     shadow.begin("replay")
     fire_all_due(shadow, "replay", requests=False)

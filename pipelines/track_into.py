@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -23,22 +23,42 @@ LOG = logging.getLogger(__name__)
 TELL_S = 1.0
 
 
-def track_into(run: Running, settings: NearlineSettings, argv: Sequence[str], requests: bool = True) -> ReadPlan:
+@dataclass(frozen=True)
+class Share:
+    """Of a read in the work of its operation, in records."""
+
+    upto: int
+    """What is done when it has been read."""
+    of: int
+    lists: int = 0
+    """What the lists that are made meanwhile count for: as much as the records that are read, where lists are made."""
+
+
+def track_into(
+    run: Running,
+    settings: NearlineSettings,
+    argv: Sequence[str],
+    share: Share,
+    ends: Mapping[int, int] | None = None,
+    requests: bool = True,
+) -> ReadPlan:
     """Reads from where the namespace is to `settings.end`; generates too where the settings say so. Returns what was read.
 
-    requests: False moves states and asks for no lists. `argv`: Beam's options.
+    ends: first offsets that are not read, as they were planned; None looks them up. requests: False moves states and asks for no
+    lists. `argv`: Beam's options.
     Raises Stopped where an operator asked for it, Interrupted where a signal did, else what the nearline job raises.
     """
     store = worker.new_store(settings, settings.namespace)
     job, plan = prepare_in(settings, store)
     assert plan is not None
+    plan = replace(plan, ends=ends or plan.ends)
     assert plan.ends is not None, "a bounded read"
     job = replace(job, requests=requests)
     TRACKED.clear()
     beam_workarounds.treat_unknown_progress_as_no_split()
     with (
-        _draining_at_signals(),
-        _telling(run, store, plan.starts, plan.ends),
+        draining_at_signals(),
+        _telling(run, store, plan.ends, share),
         runner_options(PipelineOptions(list(argv), streaming=True)) as runner,
     ):
         try:
@@ -51,7 +71,7 @@ def track_into(run: Running, settings: NearlineSettings, argv: Sequence[str], re
 
 
 @contextmanager
-def _draining_at_signals() -> Iterator[None]:
+def draining_at_signals() -> Iterator[None]:
     """Here alone: elsewhere Ctrl-C ends a command at once, which the next try makes good."""
     before = {number: signal.signal(number, lambda *_: DRAINING.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -62,7 +82,7 @@ def _draining_at_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _telling(run: Running, store: ShopperStore, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[None]:
+def _telling(run: Running, store: ShopperStore, ends: Mapping[int, int], share: Share) -> Iterator[None]:
     """Keeps the operation's record up to date, and drains the pipeline when it shall stop."""
     over = threading.Event()
 
@@ -70,11 +90,12 @@ def _telling(run: Running, store: ShopperStore, starts: Mapping[int, int], ends:
         while not over.wait(TELL_S):
             if run.asked_to_stop():
                 DRAINING.set()
-            at = {p: applied.next_offset for (_, p), applied in sorted(store.progress().items(), reverse=True)}
-            run.save(
-                done=sum(max(0, min(at.get(p, 0), end) - starts[p]) for p, end in ends.items()),
-                of=sum(end - starts[p] for p, end in ends.items()),
-            )
+            at: dict[int, int] = {}
+            for (_, partition), applied in store.progress().items():
+                at[partition] = min(at.get(partition, applied.next_offset), applied.next_offset)
+            left = sum(max(0, end - at.get(p, 0)) for p, end in ends.items())
+            made = max(0, share.lists - left) * sum(store.counts().values()) // max(1, store.fired())
+            run.save(done=max(run.progress.done, share.upto - left + made), of=share.of)
 
     thread = threading.Thread(target=tell, name="operation", daemon=True)
     thread.start()

@@ -1,6 +1,7 @@
 """The namespaces of a store, and the names that point to them: what a rebuild moves and a drop removes."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import NoReturn
@@ -113,13 +114,19 @@ class Namespaces:
         """Notes that an operator's command makes this namespace: unlike one that a job opened, it may be dropped."""
         self.calls.one("make", "SADD", MADE, namespace)
 
+    def is_there(self, namespace: str) -> bool:
+        """Whether there is anything to drop."""
+        known = self.calls.many("is there", [("SISMEMBER", NAMESPACES, namespace), ("SISMEMBER", MADE, namespace)])
+        return any(reply.value for reply in known)
+
     def in_use(self, namespace: str) -> str:
         """Why a namespace must not be dropped; empty where it may."""
         pointers = self.pointers()
         users = [name for name, target in pointers.items() if target == namespace]
         if users:
             return f"{', '.join(users)} points to {namespace!r} at {self.calls.where}: it is in use"
-        if namespace not in pointers and not self.calls.one("made", "SISMEMBER", MADE, namespace):
+        made = self.calls.one("made", "SISMEMBER", MADE, namespace)
+        if namespace not in pointers and not made and self.is_there(namespace):
             return (
                 f"{namespace!r} at {self.calls.where} was opened by a job and made by no command: jobs and readers may use it. "
                 f"Move its name to another namespace first (`aigq promote`)"
@@ -128,14 +135,16 @@ class Namespaces:
 
     def drop(self, namespace: str) -> int:
         """Removes a namespace and all its keys; returns how many. Raises NamespaceInUse where it is what a name stands for."""
+        return sum(self.dropping(namespace))
+
+    def dropping(self, namespace: str) -> Iterator[int]:
+        """The same, some keys at a time."""
         if reason := self.in_use(namespace):
             raise NamespaceInUse(reason)
-        removed = 0
         for keys in self.calls.scan(f"{namespace}:*", 1_000):
-            removed += len(keys)
             self.calls.many("drop", [("UNLINK", key) for key in keys])
+            yield len(keys)
         self.calls.many("drop", [("SREM", NAMESPACES, namespace), ("SREM", MADE, namespace)])
-        return removed
 
 
 def _moving(name: str) -> str:

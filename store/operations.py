@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from store.calls import Calls
 from store.errors import StoreError
 from store.layout import OPERATIONS
+from store.namespaces import NamespaceInUse
 
 Status = Literal["running", "paused", "done", "failed", "cancelled", "interrupted", "stopped"]
 """paused: the process waits in place. stopped: it was paused, and its process has ended. interrupted: the process ended before the work."""
@@ -76,6 +77,10 @@ class OperationProgress(msgspec.Struct, frozen=True):
             return None
         return max(0.0, (at_ms - self.since_ms) / 1000 / max(done, 1) * (self.of - self.done))
 
+    def at_work(self, now_ms: int) -> bool:
+        """Whether a process is at it, as far as one can know."""
+        return self.said(now_ms) in ("running", "paused")
+
     @property
     def ended(self) -> bool:
         return self.status in ("done", "cancelled")
@@ -95,15 +100,25 @@ class Operations:
     def __init__(self, calls: Calls):
         self._calls = calls
 
-    def begin(self, kind: str, namespace: str, asked: str) -> tuple[Operation, OperationProgress]:
-        """A new operation, or the one that asked for the same and has not ended: it goes on from its checkpoint."""
-        for operation, progress in self.list():
-            same = (operation.kind, operation.namespace, operation.asked) == (kind, namespace, asked)
-            if same and not progress.ended:
-                self._ask(operation.id, "")
-                again = replace(progress, status="running", note="").from_here(int(time.time() * 1000))
-                return operation, self.update(operation.id, again)
+    def begin(self, kind: str, namespace: str, asked: str, alone: bool = False) -> tuple[Operation, OperationProgress]:
+        """A new operation, or the one that asked for the same and has not ended: it goes on from its checkpoint.
+
+        alone: two of the kind would stop each other. Raises NamespaceInUse where another of it works on the namespace.
+        """
         now = time.time()
+        known = [each for each in self.list() if (each[0].kind, each[0].namespace) == (kind, namespace)]
+        for operation, progress in known:
+            if operation.asked == asked and not progress.ended:
+                self._ask(operation.id, "")
+                again = replace(progress, status="running", note="").from_here(int(now * 1000))
+                return operation, self.update(operation.id, again)
+        for operation, progress in known if alone else ():
+            if progress.at_work(int(now * 1000)):
+                raise NamespaceInUse(
+                    f"{operation.id} works on {namespace!r} at {self._calls.where} just now, and was asked for something else: let it "
+                    f"end (`aigq runs show {operation.id}`) or cancel it, then give this command again. Was it killed? It counts as "
+                    f"dead when it has said nothing for {SILENT_S:.0f} s"
+                )
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
         operation = Operation(f"{kind}-{stamp}-{secrets.token_hex(2)}", kind, namespace, asked, int(now * 1000))
         self._calls.one("operations", "HSET", OPERATIONS, operation.id, msgspec.json.encode(operation))
@@ -118,18 +133,18 @@ class Operations:
     def control(self, id: str, control: Control) -> None:
         """Asks the process of an operation to pause or to cancel; empty takes that back. Raises NoSuchOperation, NobodyWorks."""
         _, progress = self.show(id)
-        status = progress.said(int(time.time() * 1000))
-        if status not in ("running", "paused"):
+        now_ms = int(time.time() * 1000)
+        if not progress.at_work(now_ms):
             ended = (
                 "there is nothing to pause, resume or cancel" if progress.ended else "the same command goes on with it"
             )
-            raise NobodyWorks(f"{id} is {status}: {ended}")
+            raise NobodyWorks(f"{id} is {progress.said(now_ms)}: {ended}")
         self._ask(id, control)
 
     def cancel(self, id: str) -> None:
         """Ends an operation: asks it to, or says so where nobody works on it any more. Raises NoSuchOperation, NobodyWorks."""
         _, progress = self.show(id)
-        if not progress.ended and progress.said(int(time.time() * 1000)) not in ("running", "paused"):
+        if not progress.ended and not progress.at_work(int(time.time() * 1000)):
             self.update(id, replace(progress, status="cancelled"))
         else:
             self.control(id, "cancel")

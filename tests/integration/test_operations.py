@@ -8,13 +8,19 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from interest import EMPTY, FOLD_VERSION, TriggerPolicy, encode
+from pipelines import adopt as adopting
+from pipelines import operation
+from pipelines.backfill import Backfill, backfill
 from pipelines.operation import Interrupted, Running, Stopped, Window, running
 from pipelines.options import NearlineSettings
 from pipelines.replay import replay
-from store.client import ShopperStore
+from store import operations
+from store.client import NamespaceMeta, ShopperStore
 from store.namespaces import NamespaceInUse, Namespaces
+from store.operations import Operations
 from tests.integration.pages import Page, runbook
-from tests.integration.stores import open_store
+from tests.integration.stores import META, new, open_store, put
 from tests.integration.typed import typed
 
 PATIENCE_S = 60
@@ -155,3 +161,77 @@ def test_a_replay_never_goes_into_a_namespace_that_is_served(store, valkey):
     job = open_store(valkey.url, f"{store.name}-job")
     with pytest.raises(NamespaceInUse, match="opened by a job"):
         replay(settings, store, Window(0, 1), job.name, ())
+
+
+def test_a_second_backfill_of_a_namespace_is_refused_while_the_first_works(store, monkeypatch):
+    put(store, new("ann"))
+    with running(store, "backfill", Asked("others"), alone=True) as first:
+        store.begin("backfill")
+        wanted = Backfill(store.calls.url, store.name, None, users=("nobody",))
+        with pytest.raises(
+            NamespaceInUse, match=f"{first.id} works on .*aigq runs show {first.id}.*said nothing for 30 s"
+        ):
+            backfill(wanted, execute=True)
+        assert store.want("backfill", [], low=True) == []
+        assert [each.id for each, _ in Operations(store.calls).list() if each.namespace == store.name] == [first.id]
+        monkeypatch.setattr(operations, "SILENT_S", -1.0)  # it was killed
+        assert backfill(wanted, execute=True) == 0
+
+
+def test_a_namespace_that_is_dropped_leaves_a_record_and_is_gone_when_it_is_dropped_again(store, valkey):
+    shadow = open_store(valkey.url, f"{store.name}-shadow")
+    names = Namespaces(store.calls)
+    names.make(shadow.name)
+    words = ["drop", shadow.name, f"--store={valkey.url}"]
+    assert "would remove" in typed(*words)
+    assert "keys removed" in typed(*words, "--execute")
+    assert "no longer" in typed(*words, "--execute")  # as where the first was killed at its very end
+    assert "no longer" in typed(*words)
+    records = [each for each in Operations(store.calls).list() if each[0].namespace == shadow.name]
+    assert [(each.kind, progress.status) for each, progress in records] == [("drop", "done")] * 2
+    assert records[1][1].counts["keys removed"] > 0
+
+
+@pytest.fixture
+def lived_in(valkey, namespace: str) -> ShopperStore:
+    """A namespace with shoppers, as a job left it."""
+    policy = TriggerPolicy()
+    store = ShopperStore(valkey.url, namespace, META.shards)
+    store.open(
+        NamespaceMeta("behaviour", "id", 1, "murmur2", META.shards, FOLD_VERSION, policy.version, policy.to_json())
+    )
+    store.begin("track")
+    for number in range(5):
+        put(store, new(f"shopper-{number}", encode(EMPTY)))
+    return store
+
+
+def test_a_cancelled_adoption_ends_at_once_lets_the_name_go_and_leaves_no_half_copy(lived_in, monkeypatch):
+    settings = NearlineSettings(store=lived_in.calls.url, namespace=lived_in.name, bootstrap="unused:9092", shards=7)
+    names, live = Namespaces(lived_in.calls), ShopperStore(lived_in.calls.url, lived_in.name)
+    monkeypatch.setattr(operation, "SAVE_S", 0.0)
+    monkeypatch.setattr(adopting, "AT_ONCE", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(ShopperStore, "scan_states", cancelling(ShopperStore.scan_states))
+        with pytest.raises(Stopped, match="was cancelled"):
+            adopting.adopt(settings, live)
+    ((operation_, progress),) = [e for e in Operations(live.calls).list() if e[0].namespace == live.name]
+    assert (progress.status, progress.done, progress.of) == ("cancelled", 1, 5)
+    assert names.moving(live.name) is None
+    assert [each for each in names.names() if each.startswith(live.name)] == [live.name]
+
+    id = adopting.adopt(settings, live)
+    assert id != operation_.id
+    _, progress = Operations(live.calls).show(id)
+    assert (progress.status, progress.done, progress.of) == ("done", 5, 5)
+    assert ShopperStore(live.calls.url, live.name).shards == 7
+
+
+def cancelling(scan: Callable) -> Callable:
+    def scan_and_cancel(self: ShopperStore):
+        for state in scan(self):
+            newest, _ = Operations(self.calls).list()[0]
+            Operations(self.calls).cancel(newest.id)
+            yield state
+
+    return scan_and_cancel
