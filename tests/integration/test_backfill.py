@@ -16,7 +16,7 @@ from pipelines.backfill import Backfill, Redo, Selection, backfill, failures
 from pipelines.list_estimate import estimate
 from pipelines.list_requests import Limits, clocks_of
 from pipelines.move_name import move_name
-from pipelines.operation import DONE, Window
+from pipelines.operation import DONE, Window, running
 from pipelines.options import NearlineSettings
 from pipelines.unmoved import NamespaceMoved, unmoved
 from store.client import Applied, ShopperStore, Stage, StateChange
@@ -165,6 +165,10 @@ def adopted(store: ShopperStore) -> None:
     adopt(options, ShopperStore(store.calls.url, store.name))
 
 
+class Rebuilt(msgspec.Struct, frozen=True):
+    """Nothing was asked."""
+
+
 def rebuilt(store: ShopperStore, meanwhile: Callable[[], None] = lambda: None) -> None:
     """The name stands for a fresh namespace with the same states and lists, and without requests."""
     fresh = ShopperStore(store.calls.url, f"{store.name}-anew", SHARDS, literal=True)
@@ -173,7 +177,8 @@ def rebuilt(store: ShopperStore, meanwhile: Callable[[], None] = lambda: None) -
     fresh.begin("rebuild")
     applied = {0: next(iter(store.applied(0).values()), Applied(0, 0))}
     place_states(fresh, ((user, held.blob) for user, held in store.scan_states()), applied, POLICY)
-    move_name(store.name, fresh, "rebuild-1", "rebuild", meanwhile)
+    with running(fresh, "rebuild", Rebuilt()) as run:
+        move_name(store.name, fresh, run, "rebuild", meanwhile)
 
 
 @pytest.mark.parametrize("redo", ["none", "all"])
