@@ -286,7 +286,8 @@ def test_a_shopper_is_taken_out_of_the_files_as_the_page_says_and_no_hole_is_lef
     writer.take(replace(batch(2, [T0] * 5), values=values))
     page = (Path(__file__).parents[2] / "docs" / "archive.md").read_text("utf-8")
     named: dict = {}
-    exec(page.split("```python\n")[1].split("```")[0], named)
+    (lines,) = [each for each in page.split("```") if "def take_out" in each]
+    exec(lines.removeprefix("python\n"), named)
     named["take_out"](str(tmp_path), "ann")
     (file,) = files_of(str(tmp_path), EVENTS)
     rows = pq.read_table(file.path)
