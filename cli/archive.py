@@ -40,11 +40,52 @@ def prune(
     archive: str = ARCHIVE,
     keep_days: float = typer.Option(..., help="Hours that ended longer ago are deleted, whole."),
     execute: bool = typer.Option(False, "--execute", help="Do it. Without it: only say what would be done."),
+    store: str = typer.Option(
+        "",
+        envvar="AIGQ_STORE",
+        help="URL of the key-value store: ended operations and requests, and fates of letters, go too; it is a run there.",
+    ),
+    namespace: str = NAMESPACE,
+    bootstrap: str = typer.Option("", envvar="AIGQ_BOOTSTRAP", help="Kafka brokers: which topics keep longer is said."),
+    kafka_config: str = typer.Option("", "--kafka_config", help="More librdkafka settings, name=value;name=value."),
+    topic: str = typer.Option("behaviour", help="Topic of behaviour events."),
+    exposure_topic: str = typer.Option("exposure", "--exposure_topic", help="Topic of hints shown and clicked."),
+    results_topic: str = typer.Option("query-runs", "--results_topic", help="Topic of stored lists."),
+    dead_letter_topic: str = typer.Option("dead-letters", "--dead_letter_topic", help="Topic of dead letters."),
 ) -> None:
-    """Takes old hours away: the archive's retention, and a forgotten shopper's last traces. A preview without --execute."""
+    """Takes old hours away, out of the store too, and names topics that keep longer: one retention for all that names shoppers.
+
+    A preview without --execute. Exit 1 where something is kept longer than --keep-days.
+    """
+    from pipelines.options import NearlineSettings
+    from pipelines.prune import PruneAsked, kept_too_long, letters_now, old_records, prune_all
     from serving.archive_screen import show_pruned
     from transforms.archive_overview import prune as prune_archive
 
     if keep_days < 0:
         raise typer.BadParameter("--keep-days must not be negative")
-    show_pruned(prune_archive(archive, keep_days, execute), execute)
+    asked, old, wrong = PruneAsked(archive, keep_days), None, []
+    box = kafka = None
+    if bootstrap:
+        kafka = NearlineSettings(bootstrap=bootstrap, kafka_config=kafka_config).kafka
+        wrong += kept_too_long(kafka, (topic, exposure_topic, results_topic, dead_letter_topic), keep_days)
+    if store:
+        client = reader(store, namespace)
+        box = letters_now(kafka, dead_letter_topic) if kafka else None
+        if execute:
+            pruned, old = prune_all(client, asked, box)
+        else:
+            pruned, old = prune_archive(archive, keep_days, execute=False), old_records(client, asked.before_ms(), box)
+        wrong += [f"operation {id} has not ended and stays: `aigq runs cancel {id}` ends it" for id in old.unfinished]
+    else:
+        pruned = prune_archive(archive, keep_days, execute)
+    show_pruned(pruned, old.said() if old else (), execute)
+    if not store:
+        typer.echo("the store was not looked at: give --store", err=True)
+    if not bootstrap:
+        typer.echo("topics were not looked at, and no fate of a letter can go: give --bootstrap", err=True)
+    elif store and box is None:
+        typer.echo(f"no topic {dead_letter_topic!r}: fates of letters stay; is --dead_letter_topic right?", err=True)
+    for each in wrong:
+        typer.echo(each, err=True)
+    raise typer.Exit(int(bool(wrong)))

@@ -16,7 +16,7 @@ from cli.options import NAMESPACE, STORE, reader
 
 if TYPE_CHECKING:
     from inference.engine import ServedModel
-    from inference.model_versions import Version
+    from inference.model_versions import Revocation, Version
     from store.client import ShopperStore
 
 app = typer.Typer()
@@ -37,11 +37,11 @@ def list_versions(models: Path = MODELS, name: str = NAME, as_json: bool = JSON)
     from rich.console import Console
     from rich.table import Table
 
-    from inference.model_versions import promotions, versions
+    from inference.model_versions import promotions, revocations, versions
 
     with _exits():
         _check_there(models, name)
-        listed, history = versions(models, name), promotions(models, name)
+        listed, history, revoked = versions(models, name), promotions(models, name), revocations(models, name)
     if as_json:
         _print_json(listed)
         return
@@ -62,6 +62,8 @@ def list_versions(models: Path = MODELS, name: str = NAME, as_json: bool = JSON)
     for step in history:
         back = f" back to promotion {step.back_to}" if step.back_to else ""
         console.print(f"{step.at or '-':20}  promotion {step.promotion}: {name}/{step.version}{back}  {step.why}")
+    for each in revoked:
+        console.print(f"{each.at:20}  {_revoked(name, each)}")
 
 
 @models_app.command()
@@ -78,6 +80,8 @@ def show(version: str, models: Path = MODELS, name: str = NAME, as_json: bool = 
     serves = "it serves" if found.serves else "it does not serve"
     numbers = ", ".join(map(str, found.promotions)) or "none"
     typer.echo(f"{name}/{version}: {serves}; promotions: {numbers}\ndigest {found.digest}: {files}")
+    for each in found.revocations:
+        typer.echo(f"{each.at} {_revoked(name, each)}")
     if found.card:
         card = found.card
         typer.echo(f"{card.description}\n{card.parameters:,} parameters, made {card.created} from {card.git_revision}")
@@ -105,7 +109,7 @@ def promote(version: str, models: Path = MODELS, name: str = NAME, why: str = WH
 
     with _exits():
         _version(models, name, version)
-        _say_serves(promote_version(models, name, version, why))
+        _say_serves(models, name, promote_version(models, name, version, why))
 
 
 @models_app.command()
@@ -133,14 +137,19 @@ def rollback(
         _check_there(models, name)
         bad = _version(models, name, given_up.removeprefix(f"{name}/")).version if given_up else ""
         opened = _opened(store, namespace) if revoke else None  # a store that is away must not leave this half done
-        _say_serves(roll_back(models, name, why, bad))
+        _say_serves(models, name, roll_back(models, name, why, bad))
     if opened:
-        _revoke(opened, f"{name}/{bad}")
+        _revoke(opened, models, name, bad, why)
 
 
 @models_app.command()
 def revoke(
-    version: str, models: Path = MODELS, name: str = NAME, store: str = STORE, namespace: str = NAMESPACE
+    version: str,
+    models: Path = MODELS,
+    name: str = NAME,
+    why: str = WHY,
+    store: str = STORE,
+    namespace: str = NAMESPACE,
 ) -> None:
     """From now on no list of this version is stored, not even one that is being made. It cannot be taken back."""
     with _exits():
@@ -151,7 +160,7 @@ def revoke(
                 err=True,
             )
             raise typer.Exit(3)
-    _revoke(_opened(store, namespace), f"{name}/{version}")
+    _revoke(_opened(store, namespace), models, name, version, why)
 
 
 @contextmanager
@@ -191,15 +200,30 @@ def _opened(store: str, namespace: str) -> ShopperStore:
     return client
 
 
-def _revoke(store: ShopperStore, version: str) -> None:
-    store.revoke(version)
+def _revoke(store: ShopperStore, models: Path, name: str, version: str, why: str) -> None:
+    from inference.model_versions import note_revoked
+
+    store.revoke(f"{name}/{version}")
     typer.echo(
-        f"revoked {version} in namespace {store.namespace!r}: its lists are refused from now on, stored ones stay"
+        f"revoked {name}/{version} in namespace {store.namespace!r}: its lists are refused from now on, stored ones stay"
     )
+    note_revoked(models, name, version, store.calls.where, store.namespace, why)
 
 
-def _say_serves(model: ServedModel) -> None:
+def _revoked(name: str, each: Revocation) -> str:
+    return f"revoked {name}/{each.version} in namespace {each.namespace!r} of {each.store}  {each.why}"
+
+
+def _say_serves(models: Path, name: str, model: ServedModel) -> None:
+    from inference.model_versions import revocations
+
     typer.echo(f"{model.version} serves (promotion {model.promotion}); running jobs take it over once it is loaded")
+    for each in revocations(models, name):
+        if f"{name}/{each.version}" == model.version:
+            typer.echo(
+                f"warning: {_revoked(name, each).strip()}: every list is refused there, publish it under a new version",
+                err=True,
+            )
 
 
 def _where(models: Path, name: str) -> str:

@@ -4,6 +4,7 @@ models/aigq-small/3/               a bundle (model_bundle.py)
 models/aigq-small/VERSIONS.json    every version ever published, with its digest: a name is never used twice
 models/aigq-small/CURRENT          the version that serves, and how often that has changed: {"version": "3", "promotion": 3}
 models/aigq-small/PROMOTIONS.json  every change of CURRENT with its time and reason, oldest first
+models/aigq-small/REVOCATIONS.json which versions' lists were refused from when on, in which namespace of which store
 """
 
 import fcntl
@@ -44,6 +45,17 @@ class Promotion(msgspec.Struct, frozen=True, omit_defaults=True):
     """A roll-back: the promotion that it went back to."""
 
 
+class Revocation(msgspec.Struct, frozen=True):
+    """For the record: what refuses the version's lists is the store."""
+
+    version: str
+    at: str
+    """ISO, UTC."""
+    store: str
+    namespace: str
+    why: str = ""
+
+
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """A version that was ever published."""
 
@@ -52,6 +64,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     card: ModelCard | None
     """None where its folder is gone or its card cannot be read."""
     promotions: tuple[int, ...]
+    revocations: tuple[Revocation, ...]
     serves: bool
 
 
@@ -111,23 +124,35 @@ def roll_back(models_dir: str | Path, name: str, why: str = "", given_up: str = 
                 f"{name}/{given_up} too: `aigq models revoke {given_up}`"
             )
         target = way_back(history)
-        published = ", ".join(_published(home)) or "none"
-        choose = f"aigq models promote VERSION --name {name} (published: {published})"
         if target is None:
             raise NoWayBack(
-                f"{home / 'PROMOTIONS.json'} knows of no version that served before the present one. Choose one: {choose}"
+                f"{home / 'PROMOTIONS.json'} knows of no version that served before the present one. {_choices(home)}"
             )
         try:
             _check_published(home, target.version)
         except BadBundle as error:
             raise NoWayBack(
                 f"version {target.version} served before (promotion {target.promotion}) and cannot serve now: {error}. "
-                f"Bring its folder back, or choose another one: {choose}"
+                f"Bring its folder back and give the command again. {_choices(home)}"
             ) from error
         current = _current(home)
         assert current is not None, "there is a way back only from something"
         _change(home, Promotion(current.promotion + 1, target.version, _now(), why, target.promotion))
     return _serving(models_dir, name)
+
+
+def _choices(home: Path) -> str:
+    """What a person can do who finds no way back at three in the morning."""
+    current = _current(home)
+    here = [each for each in _published(home) if (home / each).is_dir() and not (current and each == current.version)]
+    if here:
+        return f"Or let another version serve: aigq models promote VERSION --name {home.name} (here: {', '.join(here)})"
+    serving = f"{home.name}/{current.version} goes on serving" if current else "none serves"
+    return (
+        f"No other version's folder is in {home.resolve()}, so {serving}. Stop bad lists by running the job with --stages=track: what is "
+        f"stored is read all the time, and requests wait for up to --max_age_s. Then aigq models publish FOLDER and aigq models promote VERSION "
+        f"--name {home.name} (names used before: {', '.join(_published(home)) or 'none'})"
+    )
 
 
 def way_back(history: Sequence[Promotion]) -> Promotion | None:
@@ -160,19 +185,33 @@ def promotions(models_dir: str | Path, name: str) -> list[Promotion]:
     return made
 
 
+def note_revoked(models_dir: str | Path, name: str, version: str, store: str, namespace: str, why: str = "") -> None:
+    """Keeps the record of a revocation that the store has made."""
+    home = Path(models_dir) / name
+    with _changing(home):
+        noted = Revocation(version, _now(), store, namespace, why)
+        _write(home / "REVOCATIONS.json", [*revocations(models_dir, name), noted])
+
+
+def revocations(models_dir: str | Path, name: str) -> list[Revocation]:
+    """Every revocation that was made by a command on these models, oldest first. Raises BadBundle where the file cannot be read."""
+    return _read_state(Path(models_dir) / name / "REVOCATIONS.json", list[Revocation]) or []
+
+
 def versions(models_dir: str | Path, name: str) -> list[Version]:
     """Every version ever published, in that order. Raises BadBundle where there is no such model."""
     home = Path(models_dir) / name
     published = _published(home)
     if not published:
         raise BadBundle(f"no version of {name} was published in {Path(models_dir).resolve()}")
-    current, history = _current(home), promotions(models_dir, name)
+    current, history, revoked = _current(home), promotions(models_dir, name), revocations(models_dir, name)
     return [
         Version(
             version=version,
             digest=sha256,
             card=read_json(home / version / "card.json", ModelCard, []),
             promotions=tuple(each.promotion for each in history if each.version == version),
+            revocations=tuple(each for each in revoked if each.version == version),
             serves=current is not None and current.version == version,
         )
         for version, sha256 in published.items()

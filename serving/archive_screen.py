@@ -47,14 +47,17 @@ def _show(found: SetOverview) -> None:
         )
 
 
-def show_pruned(pruned: Sequence[Pruned], executed: bool) -> None:
+def show_pruned(pruned: Sequence[Pruned], of_store: Sequence[str], executed: bool) -> None:
+    """of_store: what goes out of the store, in words."""
     for each in pruned:
         first, last = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (each.hours[0], each.hours[-1]))
         print(
             f"{each.kind}: {len(each.hours)} hours, {first:%Y-%m-%d %H}:00 to {last:%Y-%m-%d %H}:59 UTC, {each.files:,} files, "
             f"{each.size:,} bytes {'deleted' if executed else 'would be deleted'}"
         )
-    if not pruned:
+    for said in of_store:
+        print(f"store: {said} {'forgotten' if executed else 'would be forgotten'}")
+    if not pruned and not of_store:
         print("nothing is that old")
     elif not executed:
         print("nothing was done; --execute does it")

@@ -3,7 +3,7 @@
 A letter that is not named here is open.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -55,6 +55,11 @@ class LetterRegistry:
         if fates:
             pairs = [part for id, fate in fates.items() for part in (id, msgspec.json.encode(fate))]
             self._calls.one("letters", "HSET", LETTERS, *pairs)
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Removes fates. A letter that Kafka still holds would be open again: only of letters that are gone."""
+        for first in range(0, len(ids), AT_ONCE):
+            self._calls.one("letters", "HDEL", LETTERS, *ids[first : first + AT_ONCE])
 
 
 _fate = msgspec.json.Decoder(LetterFate).decode

@@ -6,7 +6,7 @@ given again goes on from there.
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -23,6 +23,8 @@ Status = Literal["running", "paused", "done", "failed", "cancelled", "interrupte
 Control = Literal["", "pause", "cancel"]
 SILENT_S = 30.0
 """The process of an operation that runs or waits and says nothing for so long has died."""
+FORGOTTEN_S = 2 * 86_400
+"""So long after an operation is forgotten its progress may still lie in the store: until the next daily `aigq archive prune`."""
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -151,6 +153,12 @@ class Operations:
 
     def _ask(self, id: str, control: Control) -> None:
         self._calls.one("operations", "HSET", _key(id), "control", control)
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Removes the records of ended operations."""
+        if ids:  # the second key expires first: a kill in between leaves nothing that nobody would find again
+            self._calls.many("operations", [("EXPIRE", _key(id), FORGOTTEN_S) for id in ids])
+            self._calls.one("operations", "HDEL", OPERATIONS, *ids)
 
     def controlled(self, id: str) -> Control:
         """What it was asked to do."""

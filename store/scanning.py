@@ -69,6 +69,10 @@ class Scanning(States):
                 assert request is not None
                 yield user.decode(), request
 
+    def forget_outcomes(self, before_ms: int) -> None:
+        """Takes requests that ended before out of the list of ended ones. Counters stay."""
+        self.calls.many("outcomes", [("XTRIM", shard.key("outcomes"), "MINID", before_ms) for shard in self._shards])
+
     def outcomes_after(self, seen: Mapping[int, str]) -> tuple[list[Ended], dict[int, str]]:
         """Requests that ended after a look that reached as far as `seen` (shard -> its own word; empty: all that are kept), and
         how far this look reaches. A shard keeps the newest ten thousand or so: look more often than that."""

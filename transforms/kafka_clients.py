@@ -14,6 +14,7 @@ from uuid import UUID
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
+from confluent_kafka.admin import ConfigResource as SettingsOf  # pyright: ignore[reportPrivateImportUsage]
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError as PortableError
@@ -51,6 +52,30 @@ class TopicFacts:
     partitions: int
     timestamp_type: str | None
     """LogAppendTime or CreateTime; None where we may not ask (no right to describe settings)."""
+
+
+@dataclass(frozen=True)
+class TopicRetention:
+    """How long a topic is set to keep its records, milliseconds."""
+
+    retention_ms: int
+    """-1 for good."""
+    segment_ms: int
+    deletes: bool
+    """False where it is only compacted."""
+
+
+def retention_of(settings: KafkaSettings, topic: str, within_s: float = 30.0) -> TopicRetention | None:
+    """None where there is no such topic. Raises KafkaException."""
+    asked, watcher = SettingsOf(SettingsOf.Type.TOPIC, topic), broker_watcher(settings)
+    try:
+        found = watcher.describe_configs([asked], request_timeout=within_s)[asked].result(within_s + 1)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise
+    kept, segment, policy = (found[name].value for name in ("retention.ms", "segment.ms", "cleanup.policy"))
+    return TopicRetention(int(kept), int(segment), "delete" in str(policy))
 
 
 def log_consumer(settings: KafkaSettings, group: str, **more: Any) -> Consumer:

@@ -100,7 +100,7 @@ def test_a_second_roll_back_goes_further_back_and_never_to_the_version_that_was_
     for version in ("1", "2", "3"):
         promote(models, "tiny", version)
     assert [roll_back(models, "tiny").version for _ in range(2)] == ["tiny/2", "tiny/1"]
-    with pytest.raises(NoWayBack, match=r"served before the present one.*published: 1, 2, 3"):
+    with pytest.raises(NoWayBack, match=r"served before the present one.*aigq models promote VERSION .*here: 2, 3"):
         roll_back(models, "tiny")
     assert served(models) == ("tiny/1", 5)
     promote(models, "tiny", "3")
@@ -116,9 +116,12 @@ def test_a_version_that_cannot_serve_is_not_rolled_back_to(models: Path):
     promote(models, "tiny", "1")
     promote(models, "tiny", "2")
     shutil.rmtree(models / "tiny" / "1")
-    with pytest.raises(
-        NoWayBack, match=r"version 1 served before \(promotion 1\) and cannot serve now: .*its folder is gone"
-    ):
+    gone = r"version 1 served before \(promotion 1\) and cannot serve now: .*its folder is gone"
+    with pytest.raises(NoWayBack, match=rf"{gone}.*aigq models promote VERSION .*here: 3"):
+        roll_back(models, "tiny")
+    shutil.rmtree(models / "tiny" / "3")
+    alone = r"No other version's folder is in .*tiny/2 goes on serving.*--stages=track.*aigq models publish FOLDER"
+    with pytest.raises(NoWayBack, match=rf"{gone}.*{alone}.*names used before: 1, 2, 3"):
         roll_back(models, "tiny")
     assert served(models) == ("tiny/2", 2)
 

@@ -3,24 +3,29 @@
 import json
 import random
 import subprocess
+import time
 from dataclasses import replace
 
+import msgspec
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from bench.faults.load import Load
 from bench.faults.model_server import Gate
-from interest import EMPTY, FOLD_VERSION, TriggerPolicy, behaviours_of, decode, encode
+from inference.scripted_engine import ScriptedEngine
+from interest import FOLD_VERSION, TriggerPolicy, behaviours_of, decode, due_ms
 from local.kafka import Kafka
 from local.valkey import Valkey
-from pipelines.adopt import adopt
+from pipelines.adopt import adopt, preview
 from pipelines.nearline import prepare
 from pipelines.options import NearlineOptions, NearlineSettings
 from pipelines.unmoved import NamespaceMoved
-from store.client import Fired, NamespaceMeta, NamespaceMismatch, ShopperStore, StateChange, WriterFenced
+from store.client import NamespaceMeta, NamespaceMismatch, Publication, ShopperStore, StateChange, WriterFenced
 from store.layout import shard_of
 from tests.integration.nights import Night, night
 from tests.integration.oracle import read_topic
+from tests.integration.test_generate_branch import META, POLICY, SHARDS, a_second_ago, branch, shop
+from transforms.fire_due import fire_due
 
 
 @pytest.fixture
@@ -93,24 +98,68 @@ def level(tonight: Night) -> None:
     tonight.stage.wait("end of the requests", lambda: not any(tonight.store.depth()[:2]), 120)
 
 
-def test_another_fold_version_is_refused_until_it_is_adopted_in_place(valkey: Valkey, namespace: str):
-    store = ShopperStore(valkey.url, namespace, 4)
-    of_today = NamespaceMeta("behaviour", "id", 1, "murmur2", 4, FOLD_VERSION, *_policy())
-    store.open(replace(of_today, fold_version=FOLD_VERSION - 1))
-    store.begin("track")
-    shard = shard_of("ann", 4)
-    store.save(shard, 0, 0, 1, 5, [StateChange("ann", b"", encode(EMPTY), None, (Fired("run", 5, b"change"),))])
-    with pytest.raises(NamespaceMismatch, match=r"fold_version is 2, the namespace has 1.*aigq adopt"):
-        ShopperStore(valkey.url, namespace, 4).open(of_today)
+@pytest.mark.parametrize("written_by", [FOLD_VERSION - 1, FOLD_VERSION + 1], ids=["forward", "back"])
+def test_another_fold_is_adopted_in_place_with_requests_in_flight(valkey: Valkey, namespace: str, written_by: int):
+    """Forward this release finds what the one before it wrote, back what a later one did. One request waits, one is at a model,
+    and one shopper's change has not come due yet: each ends in that shopper's list."""
+    now_ms = int(time.time() * 1000)
+    of_today = replace(META, fold_version=FOLD_VERSION, policy=POLICY.to_json())
+    before = ShopperStore(valkey.url, namespace, SHARDS)
+    before.open(replace(of_today, fold_version=written_by))
+    before.begin("track")
+    before.begin("generate")
+    a_second_ago(before, ["ann", "bert"], now_ms)
+    shop(before, ["cleo"], now_ms, now_ms, query="lego")
+    assert fire_due(before, POLICY, {where: at.clock_ms for where, at in before.progress().items()}) == (2, 2)
+    (at_model,) = before.claim(1, lease_ms=500)
+    as_written_by(written_by, before)
+    requests = {user: each.run_id for found in (before.waiting(), before.leased()) for user, each in found}
+    assert len(requests) == 2
+
+    named = f"fold_version is {FOLD_VERSION}, the namespace has {written_by}.*aigq adopt"
+    with pytest.raises(NamespaceMismatch, match=named):
+        ShopperStore(valkey.url, namespace).open(of_today)
     settings = PipelineOptions(
         [f"--store={valkey.url}", f"--namespace={namespace}", "--bootstrap=none:9092"], streaming=True
     ).view_as(NearlineOptions)
+    looked_at = preview(settings.settings(), ShopperStore(valkey.url, namespace))
+    assert f"fold_version: {written_by} -> {FOLD_VERSION}" in looked_at
+    assert "1 wait and 1 are at the model" in looked_at
     adopt(settings.settings(), ShopperStore(valkey.url, namespace))
-    now = ShopperStore(valkey.url, namespace)
-    now.open(of_today)
-    assert [request.run_id for _, request in now.waiting()] == ["run"]
     with pytest.raises(WriterFenced):
-        store.save(shard, 0, 1, 2, 6)
+        before.save(0, 0, 2, 3, now_ms)
+    with pytest.raises(WriterFenced):
+        before.publish_many([Publication(at_model.user, at_model.run_id, now_ms, 1, "old/1", b"late")])
+
+    now = ShopperStore(valkey.url, namespace, deadline_s=10)
+    now.open(of_today)
+    now.begin("track")
+    now.begin("generate")
+    held = {user: [each.text for each in behaviours_of(decode(state.blob))] for user, state in now.scan_states()}
+    assert held == {"ann": ["red tv"], "bert": ["red tv"], "cleo": ["lego"]}
+    working = branch(now, ScriptedEngine())
+    working.run_until_ended(published=2)
+    assert {user: [run.run_id for run in now.runs(user)] for user in requests} == {
+        u: [id] for u, id in requests.items()
+    }
+    for shard in range(SHARDS):  # time passes, and the state that the other fold wrote comes due
+        assert now.save(shard, 0, 2, 2, now_ms + POLICY.settle_ms + 1_000, []).status == "saved"
+    working.run_until_ended(published=3)
+    assert len(now.runs("cleo")) == 1
+    assert now.fired() == 3
+
+
+def as_written_by(fold_version: int, store: ShopperStore) -> None:
+    """The states as another release keeps them: a later one has a field more, the one before it had one less."""
+    for user, state in dict(store.scan_states()).items():
+        fields = msgspec.msgpack.decode(state.blob)
+        fields = [*fields, "of tomorrow"] if fold_version > FOLD_VERSION else fields[:-1]
+        at = due_ms(decode(state.blob), POLICY)
+        change = StateChange(user, state.token, msgspec.msgpack.encode(fields), at)
+        shard = shard_of(user, SHARDS)
+        applied = store.applied(0)[shard]
+        saved = store.save(shard, 0, applied.next_offset, applied.next_offset, applied.clock_ms, [change])
+        assert saved.status == "saved"
 
 
 def test_a_job_that_begins_while_the_policy_changes_starts_again(valkey: Valkey, namespace: str, monkeypatch):

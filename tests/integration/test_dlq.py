@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # pyright: ignore[reportPrivateImportUsage]
+from typer.testing import CliRunner
 
+from cli import app
 from local.kafka import Kafka
 from local.valkey import Valkey
 from schemas import DeadLetter
 from store.client import ShopperStore
+from store.letters import LetterRegistry
 from store.operations import Operations
 from tests.integration.dlq import Dlq, new_dlq
 
@@ -74,6 +77,84 @@ def test_discard_is_a_preview_then_a_record_and_never_a_deletion(dlq: Dlq) -> No
     assert (sums["bad_json"]["open"], sums["bad_json"]["discarded"], sums["bad_time"]["open"]) == (0, 2, 1)
     _, progress = Operations(ShopperStore(dlq.store_url, dlq.namespace).calls).show(shown["fate"]["operation"])
     assert (progress.status, progress.counts, progress.done, progress.of) == ("done", {"discarded": 2}, 2, 2)
+
+
+def test_one_retention_covers_archive_store_and_topics(dlq: Dlq, kafka: Kafka, tmp_path: Path) -> None:
+    store = ShopperStore(dlq.store_url, dlq.namespace)
+    operations = Operations(store.calls)
+    dlq.write(letter(dlq, 1))
+    dlq("discard", "--execute", "--why", "a load test")
+    delete_all(kafka.bootstrap, dlq.topic)
+    dlq.write(letter(dlq, 2))
+    dlq("discard", "--execute", "--why", "a load test")
+    unfinished, _ = operations.begin("replay", dlq.namespace, "{}")
+    snapshot = tmp_path / "snapshots" / "live" / "20251124T000000Z" / "manifest.json"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.write_text("{}")
+
+    def prune(keep_days: float, *more: str) -> tuple[int, str, str]:
+        where = dlq.words()[1:5]
+        topics = [f"--topic={dlq.behaviour}", "--exposure_topic=no-such", "--results_topic=no-such"]
+        words = [
+            "archive",
+            "prune",
+            f"--archive={tmp_path}",
+            f"--keep-days={keep_days}",
+            f"--namespace={dlq.namespace}",
+        ]
+        ran = CliRunner().invoke(app, [*words, *where, *topics, f"--dead_letter_topic={dlq.topic}", *more])
+        return ran.exit_code, ran.stdout, ran.stderr
+
+    ours = [each for each, _ in operations.list() if each.namespace == dlq.namespace]
+    fates = {f"{dlq.behaviour}/2/1", f"{dlq.behaviour}/2/2"}
+    status, said, wrong = prune(0)
+    assert "1 fates of letters that are gone would be forgotten" in said
+    assert "ended operations would be forgotten" in said
+    assert snapshot.exists()
+    assert LetterRegistry(store.calls).all().keys() >= fates
+    assert status == 1
+    assert f"aigq runs cancel {unfinished.id}" in wrong
+    settings = {
+        line.split()[1]: line.split("--add-config ")[1] for line in wrong.splitlines() if "--add-config" in line
+    }
+    assert settings.keys() == {dlq.topic, dlq.behaviour}
+
+    status, said, _ = prune(0, "--execute")
+    assert status == 1
+    assert not snapshot.exists()
+    assert LetterRegistry(store.calls).all().keys() & fates == {f"{dlq.behaviour}/2/2"}, (
+        "a letter that is there stays known"
+    )
+    (run, progress), *rest = [each for each in operations.list() if each[0].namespace == dlq.namespace]
+    assert (run.kind, progress.status, progress.counts["files"], progress.counts["letters"]) == ("prune", "done", 1, 1)
+    assert [each.id for each, _ in rest] == [unfinished.id]
+    assert len(ours) == 3
+
+    status, _, wrong = prune(1)
+    assert (status, wrong.count("--add-config")) == (1, 2)
+    for line in wrong.splitlines():
+        set_as_told(kafka.bootstrap, line.split()[1], line.split("--add-config ")[1])
+    assert prune(1)[0] == 0
+
+
+def delete_all(bootstrap: str, topic: str) -> None:
+    """As retention does when time has passed."""
+    to_the_end = [TopicPartition(topic, partition, OFFSET_END) for partition in range(4)]
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for deleted in admin.delete_records(to_the_end).values():
+        deleted.result(30)
+
+
+def set_as_told(bootstrap: str, topic: str, settings: str) -> None:
+    """What kafka-configs.sh does with --add-config."""
+    added = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in (each.split("=") for each in settings.split(","))
+    ]
+    told = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=added)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for altered in admin.incremental_alter_configs([told]).values():
+        altered.result(30)
 
 
 def test_reading_letters_joins_no_group_and_commits_nothing(dlq: Dlq, kafka: Kafka) -> None:

@@ -189,11 +189,14 @@ def test_a_roll_back_takes_effect_in_the_running_engine(served: Served):
     given_up = engine.model()
     assert given_up is not None
     assert given_up.version == "tiny/2"
+    asked_at = time.monotonic()
     rolled_back = roll_back(models, "tiny", "worse lists")
     assert (rolled_back.version, rolled_back.promotion) == ("tiny/1", given_up.promotion + 1)
     answered: dict[str, Answer] = {}
     while rolled_back not in {a.model for a in answered.values() if isinstance(a, Generated)}:
         answered |= ask(engine, {f"{len(answered)}-{n}": PROMPT for n in range(4)})
+    took_s = time.monotonic() - asked_at
+    print(f"{took_s:.1f} s from the roll-back to the first list of the older version")
     assert all(isinstance(answer, Generated) for answer in answered.values()), "it serves all the time"
     after = ask(engine, {f"after-{n}": PROMPT for n in range(8)})
     assert {a.model for a in after.values() if isinstance(a, Generated)} == {rolled_back}

@@ -24,16 +24,13 @@ def models(tmp_path: Path) -> Path:
 
 
 def roll_back(models: Path, store: str, namespace: str) -> subprocess.CompletedProcess[str]:
-    words = [
-        "rollback",
-        "--from=2",
-        "--revoke",
-        f"--models={models}",
-        "--name=tiny",
-        f"--store={store}",
-        f"--namespace={namespace}",
-    ]
-    command = [sys.executable, "-m", "cli", "models", *words]
+    return aigq_models(
+        models, "rollback", "--from=2", "--revoke", "--why=bad lists", f"--store={store}", f"--namespace={namespace}"
+    )
+
+
+def aigq_models(models: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", "models", *words, f"--models={models}", "--name=tiny"]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "200"})
 
 
@@ -65,6 +62,13 @@ def test_a_list_of_the_given_up_version_that_was_under_way_is_refused(valkey, na
     again = roll_back(models, valkey.tcp_url, namespace)
     assert (again.returncode, "tiny/2 no longer serves: tiny/1 does since" in again.stderr) == (3, True)
     assert store.revoked() == {"tiny/2"}, "the good one is not revoked by who comes second"
+
+    recorded = f"revoked tiny/2 in namespace '{namespace}' of {valkey.tcp_url}  bad lists"
+    assert recorded in aigq_models(models, "list").stdout
+    assert recorded in aigq_models(models, "show", "2").stdout
+    assert recorded not in aigq_models(models, "show", "1").stdout
+    again = aigq_models(models, "promote", "2")
+    assert (again.returncode, "every list is refused there" in again.stderr) == (0, True)
 
 
 def test_where_no_job_has_opened_the_namespace_nothing_is_rolled_back(valkey, namespace, models):

@@ -224,6 +224,25 @@ def test_what_comes_too_late_to_count_is_said_before(dlq: Dlq, job: SmallJob) ->
     assert sorted(job.texts("u1")) == ["blue shoes", "red shoes"]
 
 
+def test_what_a_shopper_did_before_an_erasure_never_comes_back_and_a_mended_erasure_counts(
+    dlq: Dlq, job: SmallJob
+) -> None:
+    job.produce(in_seconds(search("ann", "e1", "of before")), "ann")
+    job.take()
+    for user in ("ann", "bob"):
+        job.produce(to_json(search(user, f"{user}-good")), user)
+    now_ms = int(time.time() * 1000)
+    job.produce(to_json(BehaviourEvent("forget", "ann", "erase", now_ms)), "ann")
+    job.produce(in_seconds(BehaviourEvent("forget too", "bob", "erase", now_ms)), "bob")
+    job.take()
+    assert (job.texts("ann"), job.texts("bob")) == ([], ["red shoes"])
+    said = dlq.redrive(*MENDED, "--wait_s=0")
+    assert (total(said["left"]), total(said["expected"])) == ({"before_erasure": 1}, {"erased": 1})
+    mend(job)
+    job.take()
+    assert (job.texts("ann"), job.texts("bob")) == ([], [])
+
+
 def test_a_record_without_a_shopper_is_left(dlq: Dlq, job: SmallJob) -> None:
     job.produce(b"{ no json", None, 0)
     job.produce(b"{ no json", "u1")

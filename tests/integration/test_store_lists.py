@@ -1,5 +1,6 @@
 """The lists that end requests: stored once, and no older one over a newer."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -129,6 +130,16 @@ def test_the_tombstone_keeps_the_latest_erasure_and_outlives_retention(store, na
     key = Shard(namespace, shard_of(ANN, SHARDS)).tombstone(ANN)
     assert client.get(key) == b"50"
     assert client.pttl(key) > 399 * 24 * HOUR_MS
+
+
+def test_ended_requests_are_forgotten_one_by_one_and_stay_counted(store):
+    published(store, ANN, "a", 10)
+    (old,) = store.outcomes()
+    time.sleep(0.002)
+    published(store, ANN, "b", 20)
+    store.forget_outcomes(old.ended_ms + 1)
+    assert [each.run_id for each in store.outcomes()] == ["b"]
+    assert store.counts()["published"] == 2
 
 
 def test_every_publication_renews_the_time_to_live(store, namespace):

@@ -277,6 +277,30 @@ def test_the_overview_counts_by_day_and_names_holes_and_overlaps(tmp_path: Path)
     assert (found.holes, found.overlaps) == ([(0, Span(18, 20))], [(0, Span(12, 15))])
 
 
+def test_a_shopper_is_taken_out_of_the_files_as_the_page_says_and_no_hole_is_left(tmp_path: Path) -> None:
+    forget = BehaviourEvent("e9", "ann", "erase", T0)
+    others = [BehaviourEvent(f"o{n}", "bob", "search", T0, query="lego") for n in range(3)]
+    writer = archiver(tmp_path, of=plan(0, 7))
+    values = [b"{", *map(encode, others), encode(forget)]
+    writer.take(batch(0, [T0] * 2))
+    writer.take(replace(batch(2, [T0] * 5), values=values))
+    page = (Path(__file__).parents[2] / "docs" / "archive.md").read_text("utf-8")
+    named: dict = {}
+    (lines,) = [each for each in page.split("```") if "def take_out" in each]
+    exec(lines.removeprefix("python\n"), named)
+    named["take_out"](str(tmp_path), "ann")
+    (file,) = files_of(str(tmp_path), EVENTS)
+    rows = pq.read_table(file.path)
+    assert list(zip(rows["offset"].to_pylist(), rows["id"].to_pylist(), strict=True)) == [
+        (2, None),  # dead: it names nobody
+        *((3 + n, f"o{n}") for n in range(3)),
+        (6, "e9"),
+    ]
+    assert facts_of(file).topic == "behaviour"
+    assert overview(str(tmp_path))[0].holes == []
+    assert list(archive_bounds(str(tmp_path), "behaviour").holes(0, Span(0, 7), Span(0, 0))) == []
+
+
 def test_pruning_is_a_preview_until_told_and_leaves_where_to_go_on(tmp_path: Path) -> None:
     writer = archiver(tmp_path, of=plan(0, 12))
     for number in range(4):  # three files of three hours, the last records in the fourth
