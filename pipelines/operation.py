@@ -6,7 +6,7 @@ Every such command previews by default and writes with --execute only. Given aga
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from store.client import ShopperStore
-from store.operations import Operation, OperationProgress, Operations, Status
+from store.operations import Operation, OperationProgress, Operations, Status, TakenOver
 from transforms.log_position import parse_time_ms
 
 LOG = logging.getLogger(__name__)
@@ -67,8 +67,9 @@ def moment(ms: int) -> str:
 class Running:
     """One operation in progress: says how far it is, and hears whether it shall pause or cancel."""
 
-    def __init__(self, operations: Operations, operation: Operation, progress: OperationProgress):
+    def __init__(self, operations: Operations, operation: Operation, progress: OperationProgress, owner: str):
         self._operations = operations
+        self._owner = owner
         self.operation = operation
         self.progress = progress
         self._saved_at = time.monotonic()
@@ -105,12 +106,16 @@ class Running:
     def save(self, **changes: object) -> None:
         self._saved_at = time.monotonic()
         self._change(**changes)
-        self.progress = self._operations.update(self.id, self.progress)
+        self.progress = self._operations.update(self.id, self.progress, self._owner)
 
     def _change(self, **changes: object) -> None:
         before, self.progress = self.progress, replace(self.progress, **changes)
         if self.progress.of != before.of or self.progress.done < before.done:  # the next phase, counted for itself
             self.progress = self.progress.from_here(int(time.time() * 1000))
+
+    def check(self) -> None:
+        """Before what a second process must not do as well. Raises TakenOver."""
+        self._operations.check(self.id, self._owner)
 
     def asked_to_stop(self) -> bool:
         """For who cannot wait in place: whether a pause or a cancel was asked for."""
@@ -151,6 +156,8 @@ def running(store: ShopperStore, kind: str, asked: msgspec.Struct, alone: bool =
     run = Running(operations, *operations.begin(kind, store.name, msgspec.json.encode(asked).decode(), alone))
     try:
         yield run
+    except TakenOver:
+        raise
     except Stopped as stopped:
         run.save(status=stopped.status, note=str(stopped))
         raise
@@ -160,6 +167,7 @@ def running(store: ShopperStore, kind: str, asked: msgspec.Struct, alone: bool =
         )
         raise
     except BaseException as error:
-        run.save(status="failed", note=f"{type(error).__name__}: {error}"[:1_000])
+        with suppress(TakenOver):  # whoever took it over has fenced this one, too: that is what failed
+            run.save(status="failed", note=f"{type(error).__name__}: {error}"[:1_000])
         raise
     run.save(status="done")

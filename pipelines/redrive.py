@@ -229,6 +229,7 @@ class _Step:
                 continue
             some, waiting = waiting[:most], waiting[most:]
             self.throttle.took(len(some))
+            self.run.check()
             went, failed = deliver(out, {look.case.id: look.record for look in some if look.record})
             self._write_down([(look.case, went[look.case.id]) for look in some if look.case.id in went])
             for id, error in failed.items():

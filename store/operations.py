@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -92,6 +92,19 @@ class NoSuchOperation(StoreError):
     """The store has no operation of this id."""
 
 
+class TakenOver(StoreError):
+    """Another process works on the operation now, or it was cancelled while this one said nothing: this one ends."""
+
+
+class Begun(NamedTuple):
+    """An operation, as the process has it that works on it."""
+
+    operation: Operation
+    progress: OperationProgress
+    owner: str
+    """Of this process: the newest to begin is the one that works on the operation, and the one before ends at its next word."""
+
+
 class NobodyWorks(StoreError):
     """An operation that has ended, or whose process has, can neither be held nor let go on."""
 
@@ -102,8 +115,9 @@ class Operations:
     def __init__(self, calls: Calls):
         self._calls = calls
 
-    def begin(self, kind: str, namespace: str, asked: str, alone: bool = False) -> tuple[Operation, OperationProgress]:
-        """A new operation, or the one that asked for the same and has not ended: it goes on from its checkpoint.
+    def begin(self, kind: str, namespace: str, asked: str, alone: bool = False) -> Begun:
+        """A new operation, or the one that asked for the same and has not ended: it goes on from its checkpoint, and a process
+        that still works on it ends.
 
         alone: two of the kind would stop each other. Raises NamespaceInUse where another of it works on the namespace.
         """
@@ -111,9 +125,11 @@ class Operations:
         known = [each for each in self.list() if (each[0].kind, each[0].namespace) == (kind, namespace)]
         for operation, progress in known:
             if operation.asked == asked and not progress.ended:
+                owner = self._own(operation.id)
                 self._ask(operation.id, "")
-                again = replace(progress, status="running", note="").from_here(int(now * 1000))
-                return operation, self.update(operation.id, again)
+                last = self.show(operation.id)[1]  # of the process before, which writes no more
+                again = replace(last, status="running", note="").from_here(int(now * 1000))
+                return Begun(operation, self.update(operation.id, again, owner), owner)
         for operation, progress in known if alone else ():
             if progress.at_work(int(now * 1000)):
                 raise NamespaceInUse(
@@ -124,13 +140,29 @@ class Operations:
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
         operation = Operation(f"{kind}-{stamp}-{secrets.token_hex(2)}", kind, namespace, asked, int(now * 1000))
         self._calls.one("operations", "HSET", OPERATIONS, operation.id, msgspec.json.encode(operation))
-        return operation, self.update(operation.id, OperationProgress(since_ms=operation.begun_ms))
+        owner = self._own(operation.id)
+        return Begun(operation, self.update(operation.id, OperationProgress(since_ms=operation.begun_ms), owner), owner)
 
-    def update(self, id: str, progress: OperationProgress) -> OperationProgress:
-        """Saves how far it is, with the time of now."""
+    def update(self, id: str, progress: OperationProgress, owner: str) -> OperationProgress:
+        """Saves how far it is, with the time of now. Raises TakenOver."""
         progress = replace(progress, updated_ms=int(time.time() * 1000))
-        self._calls.one("operations", "HSET", _key(id), "progress", msgspec.json.encode(progress))
+        if not self._calls.one("operations", "EVAL", _UPDATE, 1, _key(id), owner, msgspec.json.encode(progress)):
+            self.check(id, owner)
         return progress
+
+    def check(self, id: str, owner: str) -> None:
+        """Raises TakenOver where the process that began as `owner` is not the one that works on it."""
+        holder = self._calls.one("operations", "HGET", _key(id), "owner")
+        if holder != owner.encode():
+            raise TakenOver(
+                f"another process works on {id} now, or it was cancelled while this one was silent for {SILENT_S:.0f} s: this one ends; "
+                f"see `aigq runs show {id}`"
+            )
+
+    def _own(self, id: str) -> str:
+        owner = secrets.token_hex(4)
+        self._calls.one("operations", "HSET", _key(id), "owner", owner)
+        return owner
 
     def control(self, id: str, control: Control) -> None:
         """Asks the process of an operation to pause or to cancel; empty takes that back. Raises NoSuchOperation, NobodyWorks."""
@@ -147,7 +179,7 @@ class Operations:
         """Ends an operation: asks it to, or says so where nobody works on it any more. Raises NoSuchOperation, NobodyWorks."""
         _, progress = self.show(id)
         if not progress.ended and not progress.at_work(int(time.time() * 1000)):
-            self.update(id, replace(progress, status="cancelled"))
+            self.update(id, replace(progress, status="cancelled"), self._own(id))
         else:
             self.control(id, "cancel")
 
@@ -181,6 +213,12 @@ class Operations:
         operations = sorted(map(_operation, found.values()), key=lambda each: -each.begun_ms)
         replies = self._calls.many("operations", [("HGET", _key(each.id), "progress") for each in operations])
         return [(each, _progress(reply.value)) for each, reply in zip(operations, replies, strict=True)]
+
+
+_UPDATE = """
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'progress', ARGV[2])
+return 1"""
 
 
 def _key(id: str) -> str:

@@ -1,15 +1,17 @@
 """The store's calls for operators: requests of low priority, lists put back, namespaces and their names, operations."""
 
 import time
+from functools import partial
 
 import msgspec
 import pytest
 
 from pipelines.move_name import restore
+from pipelines.operation import Running
 from schemas import QueryRun
 from store.client import NamespaceMeta, Publication, ShopperStore, StateChange, Wanted, WriterFenced
 from store.namespaces import HoldLost, Mover, NamespaceInUse, Namespaces
-from store.operations import NoSuchOperation, Operations
+from store.operations import NoSuchOperation, Operations, TakenOver
 from tests.integration.stores import META, a_list, fire, open_store, put, users_of
 
 ANN, BOB, CAT = users_of(0, 3)
@@ -244,20 +246,47 @@ def test_a_second_process_of_an_operation_takes_the_move_over_from_the_first(sto
 
 def test_the_same_command_given_again_goes_on_and_another_begins_anew(store: ShopperStore, namespace: str):
     operations = Operations(store.calls)
-    first, progress = operations.begin("backfill", namespace, '{"from": 1}')
-    operations.update(first.id, type(progress)(checkpoint="shard 3", counts={"requested": 7}))
-    again, progress = operations.begin("backfill", namespace, '{"from": 1}')
+    first, progress, owner = operations.begin("backfill", namespace, '{"from": 1}')
+    operations.update(first.id, type(progress)(checkpoint="shard 3", counts={"requested": 7}), owner)
+    again, progress, owner = operations.begin("backfill", namespace, '{"from": 1}')
     assert (again, progress.checkpoint, progress.counts) == (first, "shard 3", {"requested": 7})
-    other, _ = operations.begin("backfill", namespace, '{"from": 2}')
+    other, _, of_other = operations.begin("backfill", namespace, '{"from": 2}')
     assert other.id != first.id
     operations.control(first.id, "pause")
     assert operations.controlled(first.id) == "pause"
-    operations.update(first.id, type(progress)(status="done"))
+    operations.update(first.id, type(progress)(status="done"), owner)
     assert operations.begin("backfill", namespace, '{"from": 1}')[0].id != first.id
     operations.cancel(other.id)
     assert operations.controlled(other.id) == "cancel"  # it is heard of: it ends itself
-    operations.update(other.id, type(progress)(status="failed"))
+    operations.update(other.id, type(progress)(status="failed"), of_other)
     operations.cancel(other.id)
     assert operations.show(other.id)[1].status == "cancelled"
     with pytest.raises(NoSuchOperation, match="aigq runs list"):
         operations.show("nobody")
+
+
+def test_of_two_processes_of_one_operation_the_newer_goes_on_and_the_older_ends(store: ShopperStore, namespace: str):
+    operations = Operations(store.calls)
+    older = Running(operations, *operations.begin("redrive", namespace, "{}"))
+    older.note(checkpoint="10", now=True)
+    newer = Running(operations, *operations.begin("redrive", namespace, "{}"))
+    assert (newer.id, newer.progress.checkpoint) == (older.id, "10")
+    newer.note(checkpoint="20", now=True)
+    for word in (older.check, partial(older.note, checkpoint="11", now=True), partial(older.save, status="failed")):
+        with pytest.raises(TakenOver, match=f"another process works on {older.id} now"):
+            word()
+    newer.check()
+    assert operations.show(newer.id)[1].checkpoint == "20"
+
+
+def test_a_cancel_of_what_was_silent_for_long_is_not_lost_when_it_speaks_again(store: ShopperStore, namespace: str):
+    """A phase that says nothing, or a process that stood still."""
+    operations = Operations(store.calls)
+    silent = Running(operations, *operations.begin("rebuild", namespace, "{}"))
+    long_ago = msgspec.structs.replace(silent.progress, updated_ms=silent.progress.updated_ms - 31_000)
+    store.calls.one("test", "HSET", f"aigq:operation:{silent.id}", "progress", msgspec.json.encode(long_ago))
+    operations.cancel(silent.id)
+    with pytest.raises(TakenOver, match="was cancelled while this one was silent"):
+        silent.note(done=1, now=True)
+    assert operations.show(silent.id)[1].status == "cancelled"
+    assert operations.begin("rebuild", namespace, "{}").operation.id != silent.id

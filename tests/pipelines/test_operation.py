@@ -51,7 +51,7 @@ def test_the_time_to_go_is_told_by_this_try_and_not_by_the_hour_that_nobody_work
 
 
 def test_what_another_phase_took_says_nothing_of_this_one():
-    run = Running(Unsaved(), Operation("replay-1", "replay", "live", "{}", 0), OperationProgress())
+    run = Running(Unsaved(), Operation("replay-1", "replay", "live", "{}", 0), OperationProgress(), "me")
     run.save(done=0, of=1_000)
     run.progress = msgspec.structs.replace(run.progress, since_ms=0)
     run.save(done=900)
@@ -70,7 +70,7 @@ class Unsaved(Operations):
     def __init__(self) -> None:
         pass
 
-    def update(self, id: str, progress: OperationProgress) -> OperationProgress:
+    def update(self, id: str, progress: OperationProgress, owner: str) -> OperationProgress:
         return progress
 
 
