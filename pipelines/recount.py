@@ -4,10 +4,10 @@ A rebuild is held to it before readers see it. On purpose it shares no rule with
 """
 
 from bisect import insort
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
+from zlib import crc32
 
 from interest import State, TriggerPolicy, decode
 from store.client import ShopperStore
@@ -39,9 +39,10 @@ class _Counted:
 
 
 class Recount:
-    """Counts batches of events, each partition's in offset order."""
+    """Counts batches of events, each partition's in offset order. Of all shoppers, or of a part of them: about 200 bytes a behaviour."""
 
-    def __init__(self, policy: TriggerPolicy):
+    def __init__(self, policy: TriggerPolicy, part: int = 0, parts: int = 1):
+        self._part, self._parts = part, parts
         self._most, self._horizon_ms = policy.behaviours_kept, policy.horizon_ms
         self._shoppers: dict[str, _Counted] = {}
         self._clocks: dict[int, int] = {}
@@ -50,6 +51,8 @@ class Recount:
         clock = self._clocks.get(batch.partition, 0)
         for offset, ingest_ms, event in zip(batch.offsets, batch.ingest_ms, batch.events, strict=True):
             clock = max(clock, ingest_ms)
+            if not self.counts_of(event.user):
+                continue
             shopper = self._shoppers.setdefault(event.user, _Counted(batch.partition))
             if shopper.partition != batch.partition:
                 continue  # a dead letter: the shopper is at home elsewhere
@@ -66,23 +69,38 @@ class Recount:
                 shopper.trimmed = max(shopper.trimmed, shopper.kept.pop(0))
         self._clocks[batch.partition] = clock
 
+    def counts_of(self, user: str) -> bool:
+        """Whether the shopper is of its part."""
+        return self._parts == 1 or crc32(user.encode()) // 256 % self._parts == self._part
+
     def counts(self) -> dict[str, Count]:
         return {user: Count(each.partition, each.offset, len(each.kept)) for user, each in self._shoppers.items()}
 
 
-def differences(store: ShopperStore, counts: dict[str, Count], users: Iterable[str] = ()) -> Iterator[str]:
-    """Where the store holds something else than was counted, one line a shopper. `users`: only those; else all."""
-    states = store.states(tuple(users)).items() if users else store.scan_states()
-    seen = set()
-    for user, stored in states:
+class Differences(NamedTuple):
+    """A namespace against a count of the log."""
+
+    wrong: list[str]
+    """Where the store holds something else, a line a shopper; some of them."""
+    broken: list[str]
+    """Shoppers in quarantine: what the store holds of them is not compared."""
+
+
+def differences(store: ShopperStore, count: Recount) -> Differences:
+    """Of the shoppers of the count's part."""
+    counts, wrong, broken, seen = count.counts(), list[str](), list[str](), set[str]()
+    for user, stored in store.scan_states():
+        if user in seen or not count.counts_of(user):
+            continue
         seen.add(user)
         state = decode(stored.blob)
         held, counted = count_of(state), counts.get(user)
-        if held != counted and state.broken_at < 0:  # a shopper in quarantine has a letter that says so
-            yield f"{user}: the store holds {held}, the log has {counted}"
-    for user in (set(users) or counts.keys()) - seen:
-        if user in counts:
-            yield f"{user}: no state, the log has {counts[user]}"
+        if state.broken_at >= 0:
+            broken.append(user)
+        elif held != counted:
+            wrong.append(f"{user}: the store holds {held}, the log has {counted}")
+    wrong += (f"{user}: no state, the log has {counts[user]}" for user in counts.keys() - seen)
+    return Differences(wrong, broken)
 
 
 def count_of(state: State) -> Count:

@@ -180,7 +180,6 @@ def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into:
             LOG.warning("%s: %r was dropped; beginning anew", run.id, into)
             run.save(done=plan.records)
             checkpoint = _reach(run, ReplayCheckpoint("restore", plan))
-        Namespaces(live.calls).make(into)
         if checkpoint.phase == "restore":
             _restore(ours, live, window, plan)
             checkpoint = _reach(run, ReplayCheckpoint("state", plan))
@@ -266,8 +265,10 @@ def _restore(settings: NearlineSettings, live: ShopperStore, window: Window, pla
     try before died in here."""
     pinned = live.pinned()
     shadow = worker.new_store(settings, settings.namespace)
+    names = Namespaces(live.calls)
     if shadow.pinned():
-        Namespaces(live.calls).drop(settings.namespace)
+        names.drop(settings.namespace)
+    names.make(settings.namespace)
     if pinned:
         shadow = worker.new_store(replace(settings, shards=settings.shards or pinned.shards), settings.namespace)
         shadow.open(replace(pinned, shards=shadow.shards))

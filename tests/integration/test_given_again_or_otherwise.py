@@ -192,6 +192,45 @@ def tampering(_run: object, _settings: object, _live: object, fresh: ShopperStor
     return 0
 
 
+def test_a_rebuild_by_a_release_whose_fold_breaks_is_not_put_in_place(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+    """No letter says so: a rebuild writes none."""
+
+    def breaking(users: list[str]) -> Callable[..., int]:
+        def put(_run: object, _settings: object, _live: object, fresh: ShopperStore) -> int:
+            fresh.begin("rebuild")
+            for user, stored in fresh.states(users).items():
+                state = decode(stored.blob)
+                broken = msgspec.structs.replace(state, broken_at=state.offset)
+                where = shard_of(user, fresh.shards), state.partition
+                fresh.fire_many({where: [StateChange(user, stored.token, encode(broken), None)]}, {where: 0}, "rebuild")
+            return 0
+
+        return put
+
+    monkeypatch.setattr(rebuilding, "_put_lists_back", breaking(USERS[:4]))
+    with pytest.raises(CountsDiffer, match=r"4 of 6 shoppers differ.*in quarantine"):
+        rebuild(shop.settings, shop.live, shop.argv)
+    assert shop.live.namespace == shop.live.name
+    rebuild(replace(shop.settings, dead_letter_ratio=1.0), shop.live, shop.argv)  # so the operator wants it
+    assert shop.last()[1].counts["newly in quarantine"] == 4
+
+
+def test_a_rebuild_counts_as_many_shoppers_at_once_as_memory_holds(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rebuilding, "AT_ONCE", 25)  # of 60 records: three times
+    rebuild(shop.settings, shop.live, shop.argv)
+    assert shop.last()[1].counts["shoppers checked"] == 6
+    monkeypatch.setattr(rebuilding, "_put_lists_back", tampering)
+    with pytest.raises(CountsDiffer, match=r"1 of 6 shoppers differ.*shopper-3"):
+        rebuild(shop.settings, shop.live, shop.argv)
+
+
+def test_a_shadow_that_was_made_twice_is_dropped_like_any_other(shop: Shop):
+    shadow = f"{shop.live.name}-shadow"
+    assert shop.replay(shadow) != shop.replay(shadow)
+    typed("drop", shadow, f"--store={shop.settings.store}", "--execute")
+    assert shop.ours() == {shop.live.name}
+
+
 def test_a_replay_whose_shadow_was_dropped_half_way_begins_anew(shop: Shop, monkeypatch: pytest.MonkeyPatch):
     shadow, whole = f"{shop.live.name}-shadow", f"{shop.live.name}-whole"
     with monkeypatch.context() as patch:
