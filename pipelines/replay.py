@@ -238,9 +238,9 @@ def shadowed(settings: NearlineSettings, into: str, group: str) -> NearlineSetti
 def apart(settings: NearlineSettings) -> NearlineSettings:
     """Settings that write to nothing but their namespace, and pass over what is a dead letter already."""
     alone = {"results_topic": "", "dead_letter_topic": "", "dead_letter_ratio": 1.0, "dead_letter_run": 0}
-    return replace(
-        settings, **alone, start="applied", catch_up_s=0, max_age_s=0, batch_records=max(settings.batch_records, BATCH)
-    )
+    given = settings.batch_records != NearlineSettings().batch_records
+    batch = settings.batch_records if given else BATCH
+    return replace(settings, **alone, start="applied", catch_up_s=0, max_age_s=0, batch_records=batch)
 
 
 def _whole(settings: NearlineSettings, plan: ReplayPlan) -> ReadPlan:
