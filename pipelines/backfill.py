@@ -16,7 +16,7 @@ import msgspec
 from interest import State, behaviours_of, decode
 from pipelines.list_estimate import Prices, estimate
 from pipelines.list_requests import ERASED, FAILED, LISTED, Limits, ListRequests, Verdict, clocks_of
-from pipelines.operation import DONE, STOPPED, Stopped, Window, running
+from pipelines.operation import DONE, STOPPED, Stopped, Window, check_alone, running
 from pipelines.screen import Screen
 from pipelines.unmoved import unmoved
 from schemas import QueryRun
@@ -75,11 +75,12 @@ def backfill(settings: Backfill, execute: bool) -> int:
         print("\n".join(found.lines()))
         print("nothing was written; --execute asks for them")
         return DONE
+    with unmoved(store):
+        meta = opened(store)
+        check_alone(store, "backfill", asked(settings))
+        store.begin("backfill")
     try:
-        with running(store, "backfill", asked(settings), alone=True) as run, Screen() as screen:
-            with unmoved(store):
-                meta = opened(store)
-                store.begin("backfill")
+        with running(store, "backfill", asked(settings)) as run, Screen() as screen:
             failed = failures(store)
             requests = ListRequests(store, run, "backfill", settings.limits, screen)
             selection = Selection(store, settings, run.id, meta.policy_digest, requests.place.clocks, failed)

@@ -5,7 +5,7 @@ import msgspec
 from pipelines.operation import running
 from pipelines.screen import on_screen
 from store.client import ShopperStore
-from store.namespaces import Namespaces
+from store.namespaces import NamespaceInUse, Namespaces
 
 
 class DropAsked(msgspec.Struct, frozen=True):
@@ -25,6 +25,8 @@ def drop(store: ShopperStore) -> str:
     """Removes the namespace of `store`'s name; says what was done. One that is gone is no error: a try before may have died when it
     had removed it. Raises NamespaceInUse, Stopped."""
     names, namespace = Namespaces(store.calls), store.name
+    if reason := names.in_use(namespace):
+        raise NamespaceInUse(reason)
     with running(store, "drop", DropAsked(namespace)) as run, on_screen(run):
         if not names.is_there(namespace):
             run.save(note=_gone(names, namespace))

@@ -145,15 +145,19 @@ class Running:
             raise Stopped(f"{self.id} was cancelled")
 
 
+def check_alone(store: ShopperStore, kind: str, asked: msgspec.Struct) -> None:
+    """Before anything is begun. Raises NamespaceInUse where another operation of the kind is at work on the name."""
+    Operations(store.calls).check_alone(kind, store.name, msgspec.json.encode(asked).decode())
+
+
 @contextmanager
-def running(store: ShopperStore, kind: str, asked: msgspec.Struct, alone: bool = False) -> Iterator[Running]:
+def running(store: ShopperStore, kind: str, asked: msgspec.Struct) -> Iterator[Running]:
     """Begins an operation, or goes on with the one that asked for the same, and records how it ends.
 
-    `asked` holds the arguments; it is written down as JSON. alone: raises NamespaceInUse where another of the kind is at work on the
-    namespace.
+    `asked` holds the arguments; it is written down as JSON.
     """
     operations = Operations(store.calls)
-    run = Running(operations, *operations.begin(kind, store.name, msgspec.json.encode(asked).decode(), alone))
+    run = Running(operations, *operations.begin(kind, store.name, msgspec.json.encode(asked).decode()))
     try:
         yield run
     except TakenOver:

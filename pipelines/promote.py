@@ -8,7 +8,7 @@ import msgspec
 from pipelines import worker
 from pipelines.move_name import move_name
 from pipelines.nearline import read_settings
-from pipelines.operation import Running, running
+from pipelines.operation import Running, check_alone, running
 from pipelines.options import NearlineSettings
 from pipelines.readable import check_readable
 from pipelines.replay import apart
@@ -51,7 +51,9 @@ def promote(settings: NearlineSettings, live: ShopperStore, namespace: str, argv
     target = worker.new_store(ours, namespace)
     _pinned(target)
     reads = (settings.format, settings.mapper, settings.schema_registry, settings.log_clock)
-    with running(live, "promote", PromoteAsked(namespace, *reads), alone=True) as run, on_screen(run):
+    asked = PromoteAsked(namespace, *reads)
+    check_alone(live, "promote", asked)
+    with running(live, "promote", asked) as run, on_screen(run):
         ours = replace(ours, group=run.id)
         if Namespaces(live.calls).pointed_to(live.name) != namespace:
             if not run.progress.checkpoint:

@@ -19,7 +19,7 @@ from interest import FOLD_VERSION, decode
 from pipelines import worker
 from pipelines.move_name import copy_refusals, move_name, restore
 from pipelines.nearline import read_settings
-from pipelines.operation import Running, running
+from pipelines.operation import Running, check_alone, running
 from pipelines.options import NearlineSettings
 from pipelines.readable import check_readable, event_decoder, read_here
 from pipelines.recount import Recount, differences
@@ -97,7 +97,8 @@ def rebuild(settings: NearlineSettings, live: ShopperStore, argv: Sequence[str])
     asked = RebuildAsked(
         settings.archive, settings.topic, settings.results_topic, *reads, settings.shards, settings.given_trigger()
     )
-    with running(live, "rebuild", asked, alone=True) as run, on_screen(run):
+    check_alone(live, "rebuild", asked)
+    with running(live, "rebuild", asked) as run, on_screen(run):
         # Of a group that has read where a namespace holds nothing, the job would say that the store was lost: each try's
         # namespace has a group of its own.
         ours = replace(apart(settings), group="", stages="track", end="now")

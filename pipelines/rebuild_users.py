@@ -17,7 +17,7 @@ import msgspec
 from interest import decode
 from pipelines.folding import Folding
 from pipelines.nearline import read_settings
-from pipelines.operation import Running, running
+from pipelines.operation import Running, check_alone, running
 from pipelines.options import NearlineSettings
 from pipelines.rebuild import CountsDiffer
 from pipelines.users_in_place import SHOWN, UsersInPlace, named
@@ -65,7 +65,9 @@ def preview(settings: NearlineSettings, live: ShopperStore, users: Sequence[str]
 def rebuild_users(settings: NearlineSettings, live: ShopperStore, users: Sequence[str]) -> str:
     """Returns the operation's id. Raises CountsDiffer, TooManyDeadLetters, StoreError, Stopped, ReadRefused."""
     digest = hashlib.sha256("\n".join(sorted(users)).encode()).hexdigest()[:16]
-    with running(live, "rebuild-users", RebuildUsersAsked(settings.archive, len(users), digest), alone=True) as run:
+    asked = RebuildUsersAsked(settings.archive, len(users), digest)
+    check_alone(live, "rebuild-users", asked)
+    with running(live, "rebuild-users", asked) as run:
         pinned = live.pinned()
         if pinned is None:
             raise StoreError(f"no job has opened namespace {live.namespace!r} at {live.calls.where}")

@@ -19,7 +19,17 @@ from pipelines.backfill import NO_BEHAVIOURS, NO_STATE, QUARANTINED, opened
 from pipelines.known_options import unknown_words
 from pipelines.list_estimate import Prices, estimate
 from pipelines.list_requests import ERASED, Limits, ListRequests, Verdict, clocks_of
-from pipelines.operation import A_PERSON_DECIDES, DONE, FAILED, STOPPED, WRONG_ARGUMENTS, Stopped, Window, running
+from pipelines.operation import (
+    A_PERSON_DECIDES,
+    DONE,
+    FAILED,
+    STOPPED,
+    WRONG_ARGUMENTS,
+    Stopped,
+    Window,
+    check_alone,
+    running,
+)
 from pipelines.screen import Screen
 from pipelines.unmoved import unmoved
 from schemas import QueryRun
@@ -140,11 +150,12 @@ def regenerate(settings: Regenerate, execute: bool) -> int:
         print("nothing was written; --execute asks for them")
         return DONE
     asked = Asked(str(settings.window), settings.versions, served.version)
+    with unmoved(store):
+        meta = opened(store)
+        check_alone(store, "regenerate", asked)
+        store.begin("regenerate")
     try:
-        with running(store, "regenerate", asked, alone=True) as run, Screen() as screen:
-            with unmoved(store):
-                meta = opened(store)
-                store.begin("regenerate")
+        with running(store, "regenerate", asked) as run, Screen() as screen:
             requests = ListRequests(store, run, "regenerate", settings.limits, screen)
             screen.say(f"{run.id}: `aigq runs pause {run.id}` and `cancel` hold it; killed, the same command goes on")
             try:

@@ -115,33 +115,35 @@ class Operations:
     def __init__(self, calls: Calls):
         self._calls = calls
 
-    def begin(self, kind: str, namespace: str, asked: str, alone: bool = False) -> Begun:
+    def begin(self, kind: str, namespace: str, asked: str) -> Begun:
         """A new operation, or the one that asked for the same and has not ended: it goes on from its checkpoint, and a process
-        that still works on it ends.
-
-        alone: two of the kind would stop each other. Raises NamespaceInUse where another of it works on the namespace.
-        """
+        that still works on it ends."""
         now = time.time()
-        known = [each for each in self.list() if (each[0].kind, each[0].namespace) == (kind, namespace)]
-        for operation, progress in known:
-            if operation.asked == asked and not progress.ended:
+        for operation, progress in self.list():
+            same = (operation.kind, operation.namespace, operation.asked) == (kind, namespace, asked)
+            if same and not progress.ended:
                 owner = self._own(operation.id)
                 self._ask(operation.id, "")
                 last = self.show(operation.id)[1]  # of the process before, which writes no more
                 again = replace(last, status="running", note="").from_here(int(now * 1000))
                 return Begun(operation, self.update(operation.id, again, owner), owner)
-        for operation, progress in known if alone else ():
-            if progress.at_work(int(now * 1000)):
-                raise NamespaceInUse(
-                    f"{operation.id} works on {namespace!r} at {self._calls.where} just now, and was asked for something else: let it "
-                    f"end (`aigq runs show {operation.id}`) or cancel it, then give this command again. Was it killed? It counts as "
-                    f"dead when it has said nothing for {SILENT_S:.0f} s"
-                )
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
         operation = Operation(f"{kind}-{stamp}-{secrets.token_hex(2)}", kind, namespace, asked, int(now * 1000))
         self._calls.one("operations", "HSET", OPERATIONS, operation.id, msgspec.json.encode(operation))
         owner = self._own(operation.id)
         return Begun(operation, self.update(operation.id, OperationProgress(since_ms=operation.begun_ms), owner), owner)
+
+    def check_alone(self, kind: str, namespace: str, asked: str) -> None:
+        """For a kind of which two would stop each other. Raises NamespaceInUse where one that asked for something else is at work."""
+        now_ms = int(time.time() * 1000)
+        for operation, progress in self.list():
+            same = (operation.kind, operation.namespace) == (kind, namespace) and operation.asked != asked
+            if same and progress.at_work(now_ms):
+                raise NamespaceInUse(
+                    f"{operation.id} works on {namespace!r} at {self._calls.where} just now, and was asked for something else: let it "
+                    f"end (`aigq runs show {operation.id}`) or cancel it, then give this command again. Was it killed? It counts as "
+                    f"dead when it has said nothing for {SILENT_S:.0f} s"
+                )
 
     def update(self, id: str, progress: OperationProgress, owner: str) -> OperationProgress:
         """Saves how far it is, with the time of now. Raises TakenOver."""

@@ -165,7 +165,7 @@ def test_a_replay_never_goes_into_a_namespace_that_is_served(store, valkey):
 
 def test_a_second_backfill_of_a_namespace_is_refused_while_the_first_works(store, monkeypatch):
     put(store, new("ann"))
-    with running(store, "backfill", Asked("others"), alone=True) as first:
+    with running(store, "backfill", Asked("others")) as first:
         store.begin("backfill")
         wanted = Backfill(store.calls.url, store.name, None, users=("nobody",))
         with pytest.raises(
