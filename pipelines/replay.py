@@ -44,17 +44,16 @@ class ReplayAsked(msgspec.Struct, frozen=True):
     lists: bool
     model_version: str
     trigger: dict[str, float]
-    # A record of before these were written down is read all the same.
-    topic: str = ""
-    format: str = ""
-    mapper: str = ""
-    schema_registry: str = ""
-    log_clock: str = ""
-    shards: int = 0
-    model: str = ""
-    model_server: str = ""
-    allow_list: str = ""
-    block_list: str = ""
+    topic: str
+    format: str
+    mapper: str
+    schema_registry: str
+    log_clock: str
+    shards: int
+    model: str
+    model_server: str
+    allow_list: str
+    block_list: str
 
     @staticmethod
     def of(settings: NearlineSettings, window: Window, into: str) -> "ReplayAsked":
@@ -77,6 +76,12 @@ class ReplayAsked(msgspec.Struct, frozen=True):
             settings.allow_list,
             settings.block_list,
         )
+
+
+class _Into(msgspec.Struct, frozen=True):
+    """Of what was asked for by whatever release."""
+
+    into: str = ""
 
 
 class ReplayPlan(msgspec.Struct, frozen=True):
@@ -206,11 +211,7 @@ def check_into(live: ShopperStore, asked: ReplayAsked) -> str:
         raise NamespaceInUse(f"{into!r} is what readers are served from: a replay goes into another namespace")
     replays = ((each, progress) for each, progress in Operations(live.calls).list() if each.kind == "replay")
     made_by, progress = next(
-        (
-            (each, progress)
-            for each, progress in replays
-            if msgspec.json.decode(each.asked, type=ReplayAsked).into == into
-        ),
+        ((each, progress) for each, progress in replays if msgspec.json.decode(each.asked, type=_Into).into == into),
         (None, OperationProgress()),
     )
     there = into in names.names()
@@ -220,7 +221,7 @@ def check_into(live: ShopperStore, asked: ReplayAsked) -> str:
         raise NamespaceInUse(f"{into!r} is there already, and no replay made it: name another namespace")
     if made_by is None or not (there or progress.at_work(int(time.time() * 1000))):
         return ""
-    if msgspec.json.decode(made_by.asked, type=ReplayAsked) != asked:
+    if made_by.asked != msgspec.json.encode(asked).decode():
         raise NamespaceInUse(
             f"{into!r} is {made_by.id}'s, which was asked for something else and is {progress.said(int(time.time() * 1000))}: name "
             f"another namespace; or `aigq runs cancel {made_by.id}` where it has not ended, then `aigq drop {into} --execute`"

@@ -1,6 +1,7 @@
 """`aigq dlq` on a real broker and store: letters are listed, shown, exported and discarded; nothing of Kafka's changes."""
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_one_retention_covers_archive_store_and_topics(dlq: Dlq, kafka: Kafka, t
     delete_all(kafka.bootstrap, dlq.topic)
     dlq.write(letter(dlq, 2))
     dlq("discard", "--execute", "--why", "a load test")
-    unfinished, _ = operations.begin("replay", dlq.namespace, "{}")
+    unfinished = operations.begin("replay", dlq.namespace, "{}").operation
     snapshot = tmp_path / "snapshots" / "live" / "20251124T000000Z" / "manifest.json"
     snapshot.parent.mkdir(parents=True)
     snapshot.write_text("{}")
@@ -108,7 +109,7 @@ def test_one_retention_covers_archive_store_and_topics(dlq: Dlq, kafka: Kafka, t
     ours = [each for each, _ in operations.list() if each.namespace == dlq.namespace]
     fates = {f"{dlq.behaviour}/2/1", f"{dlq.behaviour}/2/2"}
     status, said, wrong = prune(0)
-    assert "1 fates of letters that are gone would be forgotten" in said
+    assert re.search(r"[1-9]\d* fates of letters that are gone would be forgotten", said)  # other tests' among them
     assert "ended operations would be forgotten" in said
     assert snapshot.exists()
     assert LetterRegistry(store.calls).all().keys() >= fates
@@ -126,7 +127,8 @@ def test_one_retention_covers_archive_store_and_topics(dlq: Dlq, kafka: Kafka, t
         "a letter that is there stays known"
     )
     (run, progress), *rest = [each for each in operations.list() if each[0].namespace == dlq.namespace]
-    assert (run.kind, progress.status, progress.counts["files"], progress.counts["letters"]) == ("prune", "done", 1, 1)
+    assert (run.kind, progress.status, progress.counts["files"]) == ("prune", "done", 1)
+    assert progress.counts["letters"] >= 1
     assert [each.id for each, _ in rest] == [unfinished.id]
     assert len(ours) == 3
 
