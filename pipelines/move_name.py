@@ -10,11 +10,11 @@ Reads go on all the time. Whatever fails before 5 leaves the name where it was; 
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
+from pipelines.meanwhile import meanwhile
 from pipelines.operation import Running
 from schemas import QueryRun
 from store.client import ShardSave, ShopperStore, Stage, StoreError
@@ -31,22 +31,10 @@ AT_ONCE = 200
 def held(names: Namespaces, name: str, mover: Mover) -> Iterator[None]:
     """Holds a name while it is moved. Raises NamespaceInUse where another command holds it."""
     names.take(name, mover)
-    ended = threading.Event()
-
-    def renew() -> None:
-        while not ended.wait(MOVING_MS / 3000):
-            try:
-                names.keep(name, mover)
-            except StoreError as error:  # whoever moves the name asks once more before it does
-                LOG.warning("%s", error)
-
-    thread = threading.Thread(target=renew, name=f"hold-{name}", daemon=True)
-    thread.start()
-    try:
-        yield
+    try:  # where it cannot be renewed, whoever moves the name finds out when it asks for the last time
+        with meanwhile(f"hold-{name}", MOVING_MS / 3000, lambda: names.keep(name, mover)):
+            yield
     finally:
-        ended.set()
-        thread.join()
         names.release(name, mover)
 
 

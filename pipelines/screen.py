@@ -1,7 +1,6 @@
 """How an operator's command shows how far it is: one line that moves on a terminal, a line each ten seconds elsewhere."""
 
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.status import Status
 
+from pipelines.meanwhile import meanwhile
 from pipelines.operation import Running
 from store.operations import OperationProgress
 
@@ -20,21 +20,10 @@ LOOK_S = 0.5
 @contextmanager
 def on_screen(run: Running) -> Iterator[None]:
     """Says the operation's id at once, then how far it is, at the end what was counted. For work that runs in many threads."""
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(LOOK_S):
-            screen.show(run.progress)
-
     with Screen() as screen:
         screen.say(f"{run.id}: `aigq runs pause {run.id}` and `cancel` hold it; killed, the same command goes on")
-        thread = threading.Thread(target=look, name="screen", daemon=True)
-        thread.start()
-        try:
+        with meanwhile("screen", LOOK_S, lambda: screen.show(run.progress)):
             yield
-        finally:
-            over.set()
-            thread.join()
     if counts := run.progress.counts:
         screen.say(", ".join(f"{name} {count:,}" for name, count in counts.items()))
 

@@ -4,7 +4,6 @@ the namespace is: its applied offsets are the checkpoint.
 
 import logging
 import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,10 +11,12 @@ from dataclasses import dataclass, replace
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import beam_workarounds, worker
+from pipelines.meanwhile import meanwhile
 from pipelines.nearline import execute, prepare_in, runner_options
 from pipelines.operation import Running
 from pipelines.options import NearlineSettings
 from store.client import ShopperStore
+from store.operations import TakenOver
 from transforms.drain import DRAINING, TRACKED
 from transforms.read_plan import ReadPlan
 
@@ -84,23 +85,20 @@ def draining_at_signals() -> Iterator[None]:
 @contextmanager
 def _telling(run: Running, store: ShopperStore, ends: Mapping[int, int], share: Share) -> Iterator[None]:
     """Keeps the operation's record up to date, and drains the pipeline when it shall stop."""
-    over = threading.Event()
 
     def tell() -> None:
-        while not over.wait(TELL_S):
-            if run.asked_to_stop():
-                DRAINING.set()
-            at: dict[int, int] = {}
-            for (_, partition), applied in store.progress().items():
-                at[partition] = min(at.get(partition, applied.next_offset), applied.next_offset)
-            left = sum(max(0, end - at.get(p, 0)) for p, end in ends.items())
-            made = max(0, share.lists - left) * sum(store.counts().values()) // max(1, store.fired())
+        if run.asked_to_stop():
+            DRAINING.set()
+        at: dict[int, int] = {}
+        for (_, partition), applied in store.progress().items():
+            at[partition] = min(at.get(partition, applied.next_offset), applied.next_offset)
+        left = sum(max(0, end - at.get(p, 0)) for p, end in ends.items())
+        made = max(0, share.lists - left) * sum(store.counts().values()) // max(1, store.fired())
+        try:
             run.save(done=max(run.progress.done, share.upto - left + made), of=share.of)
+        except TakenOver:
+            DRAINING.set()  # another process goes on with it
+            raise
 
-    thread = threading.Thread(target=tell, name="operation", daemon=True)
-    thread.start()
-    try:
+    with meanwhile("operation", TELL_S, tell):
         yield
-    finally:
-        over.set()
-        thread.join()
