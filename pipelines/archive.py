@@ -10,6 +10,7 @@ A job and a consumer group of its own, so that it never slows the live path. It 
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -25,7 +26,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines import beam_workarounds, observability
 from pipelines.known_options import unknown_words
 from pipelines.nearline import A_PERSON_DECIDES, BAD_CONFIGURATION, EndOfBranch, needs_a_person, runner_options
-from pipelines.options import option
+from pipelines.options import NearlineSettings, option
 from schemas.codec import FORMATS, decoder_for
 from transforms.archive import Archiver, Rolling, WriteArchive
 from transforms.archive_bounds import archive_bounds
@@ -46,8 +47,8 @@ LOG = logging.getLogger(__name__)
 class ArchiveSettings:
     """Everything the job can be told."""
 
-    bootstrap: str = option("Kafka brokers, host:port separated by commas", "")
-    archive: str = option("folder of the archive, or its URL in an object store (gs://, s3://)", "")
+    bootstrap: str = option("Kafka brokers, host:port separated by commas; or $AIGQ_BOOTSTRAP", "")
+    archive: str = option("folder of the archive, or its URL in an object store (gs://, s3://); or $AIGQ_ARCHIVE", "")
     kafka_config: str = option("more librdkafka settings (SASL, TLS), name=value separated by semicolons", "")
     topic: str = option("topic of behaviour events; empty to leave it out", "behaviour")
     exposure_topic: str = option("topic of hints shown and clicked; empty to leave it out", "exposure")
@@ -216,14 +217,18 @@ def run(argv: Sequence[str]) -> int:
     )
     for f in fields(ArchiveSettings):
         help = f"{f.metadata['help']} (default: {f.default})".replace("%", "%%")
-        parser.add_argument(f"--{f.name}", type=type(f.default), default=f.default, help=help)
+        named = os.environ.get(f"AIGQ_{f.name.upper()}") if f.name in ("bootstrap", "archive") else None
+        parser.add_argument(f"--{f.name}", type=type(f.default), default=named or f.default, help=help)
     if "--help" in argv:
         parser.print_help()
         return 0
     began = time.monotonic()
     ours, to_beam = parser.parse_known_args(list(argv))
     settings = ArchiveSettings(**vars(ours))
-    if errors := [*unknown_words(to_beam, vars(ours)), *settings.errors()]:
+    nearline_only = {f"--{f.name}" for f in fields(NearlineSettings)}
+    names = [word.partition("=")[0] for word in to_beam]
+    errors = [f"{name} is an option of `aigq run nearline` alone" for name in names if name in nearline_only]
+    if errors := [*unknown_words(to_beam, vars(ours)), *errors, *settings.errors()]:
         print("\n".join(errors), file=sys.stderr)
         return BAD_CONFIGURATION
     observability.log_as_json()

@@ -12,6 +12,8 @@ from interest import EMPTY, FOLD_VERSION, TriggerPolicy, encode
 from pipelines import adopt as adopting
 from pipelines import operation
 from pipelines.backfill import Backfill, backfill
+from pipelines.drop import drop
+from pipelines.drop import preview as preview_drop
 from pipelines.operation import Interrupted, Running, Stopped, Window, running
 from pipelines.options import NearlineSettings
 from pipelines.replay import replay
@@ -190,6 +192,18 @@ def test_a_namespace_that_is_dropped_leaves_a_record_and_is_gone_when_it_is_drop
     records = [each for each in Operations(store.calls).list() if each[0].namespace == shadow.name]
     assert [(each.kind, progress.status) for each, progress in records] == [("drop", "done")] * 2
     assert records[1][1].counts["keys removed"] > 0
+
+
+def test_a_shadow_is_not_dropped_while_the_command_that_fills_it_works(store, valkey, monkeypatch):
+    shadow = open_store(valkey.url, f"{store.name}-filled")
+    Namespaces(store.calls).make(shadow.name)
+    with running(store, "replay", Asked(shadow.name)) as filling:
+        assert f"{filling.id} works on" in preview_drop(shadow)
+        with pytest.raises(NamespaceInUse, match=f"aigq runs cancel {filling.id}"):
+            drop(shadow)
+        assert shadow.pinned() is not None
+        monkeypatch.setattr(operations, "SILENT_S", -1.0)  # it was killed
+        assert "keys removed" in drop(shadow)
 
 
 @pytest.fixture

@@ -91,6 +91,20 @@ def test_a_slip_in_an_option_is_refused_before_any_work_and_the_nearest_is_named
     assert f"{slip} is no option; did you mean {meant}?" in asked.stderr + capsys.readouterr().err
 
 
+def test_the_archive_job_takes_where_things_are_from_the_environment_and_refuses_options_of_the_other_job(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("AIGQ_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("AIGQ_ARCHIVE", str(tmp_path))
+    words = ["run", "archive", "--supervise=no", "--poll_s=0"]
+    asked = CliRunner().invoke(app, words)
+    assert asked.exit_code == 2
+    assert "--poll_s must be above 0" in asked.stderr and "is required" not in asked.stderr
+    asked = CliRunner().invoke(app, [*words, "--namespace=other"])
+    assert asked.exit_code == 2
+    assert "--namespace is an option of `aigq run nearline` alone" in asked.stderr
+
+
 def test_a_word_that_is_no_option_is_refused_and_beams_own_are_not():
     assert unknown_words(["users.txt", "--archive=a"]) == ["users.txt is no option"]
     assert unknown_words(["--runner=PrismRunner", "--experiments", "x", "--direct_num_workers=2"]) == []
