@@ -20,7 +20,8 @@ from pipelines.readable import check_readable
 from pipelines.screen import on_screen
 from pipelines.snapshot import Snapshot, newest_usable, restore
 from pipelines.track_into import Share, track_into
-from store.client import ShopperStore
+from store.client import Claim, ShopperStore
+from store.layout import shard_of
 from store.namespaces import NamespaceInUse, Namespaces
 from store.operations import OperationProgress, Operations
 from transforms.fire_due import fire_all_due
@@ -191,6 +192,8 @@ def replay(settings: NearlineSettings, live: ShopperStore, window: Window, into:
         if checkpoint.phase == "state":
             _state_as_of(run, ours, window, plan, Share(plan.records + plan.before, work), argv)
             _reach(run, ReplayCheckpoint("window", plan))
+        if settings.generates:
+            take_back(shadow)
         share = Share(2 * plan.records, work, lists)
         track_into(run, replace(ours, end=str(window.to_ms), adopt=True), argv, share, plan.window_to)
         if not settings.generates:
@@ -234,6 +237,17 @@ def check_into(live: ShopperStore, asked: ReplayAsked) -> str:
 def shadowed(settings: NearlineSettings, into: str, group: str) -> NearlineSettings:
     """Settings that write to nothing but namespace `into`, which keeps all lists."""
     return replace(apart(settings), namespace=into, group=group, runs_kept=max(settings.runs_kept, LISTS_KEPT))
+
+
+def take_back(shadow: ShopperStore) -> None:
+    """Requests that a try before had at its model are free at once, not only when their leases run out: that try is dead, or fenced
+    by this."""
+    shadow.begin("generate")
+    held = [
+        Claim(user, request.run_id, attempt=0, shard=shard_of(user, shadow.shards), blob=b"")
+        for user, request in shadow.leased()
+    ]
+    shadow.extend(held, lease_ms=0)
 
 
 def apart(settings: NearlineSettings) -> NearlineSettings:

@@ -16,13 +16,13 @@ from pipelines.drop import drop
 from pipelines.drop import preview as preview_drop
 from pipelines.operation import Interrupted, Running, Stopped, Window, running
 from pipelines.options import NearlineSettings
-from pipelines.replay import replay
+from pipelines.replay import replay, take_back
 from store import operations
 from store.client import NamespaceMeta, ShopperStore
 from store.namespaces import NamespaceInUse, Namespaces
 from store.operations import Operations
 from tests.integration.pages import Page, runbook
-from tests.integration.stores import META, new, open_store, put
+from tests.integration.stores import META, claimed, fire, new, open_store, put
 from tests.integration.typed import typed
 
 PATIENCE_S = 60
@@ -204,6 +204,14 @@ def test_a_shadow_is_not_dropped_while_the_command_that_fills_it_works(store, va
         assert shadow.pinned() is not None
         monkeypatch.setattr(operations, "SILENT_S", -1.0)  # it was killed
         assert "keys removed" in drop(shadow)
+
+
+def test_what_a_killed_replay_had_at_its_model_is_free_at_once(store):
+    fire(store, "ann", "run-1", 1_000)
+    assert claimed(store) == [("ann", "run-1", 1)]
+    assert claimed(store) == []
+    take_back(store)
+    assert claimed(store) == [("ann", "run-1", 2)]
 
 
 @pytest.fixture

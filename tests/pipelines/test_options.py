@@ -99,7 +99,8 @@ def test_the_archive_job_takes_where_things_are_from_the_environment_and_refuses
     words = ["run", "archive", "--supervise=no", "--poll_s=0"]
     asked = CliRunner().invoke(app, words)
     assert asked.exit_code == 2
-    assert "--poll_s must be above 0" in asked.stderr and "is required" not in asked.stderr
+    assert "--poll_s must be above 0" in asked.stderr
+    assert "is required" not in asked.stderr
     asked = CliRunner().invoke(app, [*words, "--namespace=other"])
     assert asked.exit_code == 2
     assert "--namespace is an option of `aigq run nearline` alone" in asked.stderr
