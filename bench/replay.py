@@ -30,12 +30,12 @@ CAUSE = "both are the same steps over the same records; what differs is the size
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="prove that it runs: short, no figures to quote")
-    parser.add_argument("--rounds", type=int, default=0, help="rounds (default 2)")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds (default 4)")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     show_progress()
     stream = Stream(*(30_000, 3_000) if options.small else (1_000_000, 100_000), options.seed)
-    rounds = options.rounds or 2
+    rounds = options.rounds or 4
     with servers() as at:
         create_topics(at.kafka.bootstrap, (TOPIC,), partitions=4)
         from_ms = int(time.time() * 1000)
