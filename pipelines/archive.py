@@ -10,7 +10,6 @@ A job and a consumer group of its own, so that it never slows the live path. It 
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -26,7 +25,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines import beam_workarounds, observability
 from pipelines.known_options import unknown_words
 from pipelines.nearline import A_PERSON_DECIDES, BAD_CONFIGURATION, EndOfBranch, needs_a_person, runner_options
-from pipelines.options import NearlineSettings, option
+from pipelines.options import NearlineSettings, exported_or_default, option
 from schemas.codec import FORMATS, decoder_for
 from transforms.archive import Archiver, Rolling, WriteArchive
 from transforms.archive_bounds import archive_bounds
@@ -217,8 +216,8 @@ def run(argv: Sequence[str]) -> int:
     )
     for f in fields(ArchiveSettings):
         help = f"{f.metadata['help']} (default: {f.default})".replace("%", "%%")
-        named = os.environ.get(f"AIGQ_{f.name.upper()}") if f.name in ("bootstrap", "archive") else None
-        parser.add_argument(f"--{f.name}", type=type(f.default), default=named or f.default, help=help)
+        default = exported_or_default(f, ("bootstrap", "archive"))
+        parser.add_argument(f"--{f.name}", type=type(f.default), default=default, help=help)
     if "--help" in argv:
         parser.print_help()
         return 0

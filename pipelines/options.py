@@ -202,6 +202,11 @@ def default_of(setting: Field[Any]) -> str:
     return str(setting.default)
 
 
+def exported_or_default(setting: Field[Any], exported: tuple[str, ...]) -> Any:
+    """AIGQ_NAME of the environment, for the settings that may be exported."""
+    return (setting.name in exported and os.environ.get(f"AIGQ_{setting.name.upper()}")) or setting.default
+
+
 class NearlineOptions(PipelineOptions):
     """Beam's view of the settings."""
 
@@ -215,8 +220,8 @@ class NearlineOptions(PipelineOptions):
             elif isinstance(f.default, bool):
                 parser.add_argument(f"--{f.name}", action="store_true", default=f.default, help=help)
             else:
-                named = os.environ.get(f"AIGQ_{f.name.upper()}") if f.name in FROM_ENVIRONMENT else None
-                parser.add_argument(f"--{f.name}", type=type(f.default), default=named or f.default, help=help)
+                default = exported_or_default(f, FROM_ENVIRONMENT)
+                parser.add_argument(f"--{f.name}", type=type(f.default), default=default, help=help)
 
     @classmethod
     def print_help(cls) -> None:

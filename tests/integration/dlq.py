@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Event, Thread
 
 from confluent_kafka import KafkaException, Producer
 
 from interest import State, TriggerPolicy, decode
 from interest.state import behaviours_of
+from pipelines.meanwhile import meanwhile
 from schemas import DeadLetter
 from schemas.codec import Decoder, decoder_for
 from store.client import NamespaceMeta, ShopperStore
@@ -103,19 +103,8 @@ class SmallJob:
     @contextmanager
     def taking(self) -> Iterator[None]:
         """As a job that runs: it takes what comes."""
-        over = Event()
-
-        def run() -> None:
-            while not over.wait(0.2):
-                self.take()
-
-        thread = Thread(target=run)
-        thread.start()
-        try:
+        with meanwhile("job", 0.2, self.take):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     def _records(self) -> list[Record]:
         for _ in range(20):
